@@ -1,0 +1,3 @@
+//! The command `ane`.
+
+fn main() {}

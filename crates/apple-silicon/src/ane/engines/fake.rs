@@ -1,0 +1,70 @@
+//! A test double: an engine that records what it is given and gives what it is told to.
+
+use std::sync::{Arc, Mutex};
+
+use coreml_onnx::OnnxModel;
+
+use super::{Engine, EngineOptions, LoadedEngineModel, Refusal, Tensor};
+use crate::ane::{errors::Result, limits::Limits};
+
+/// What a fake model does with its inputs.
+pub(crate) type Answer = dyn Fn(&[Tensor<'_>]) -> Result<Vec<Tensor<'static>>> + Send + Sync;
+
+/// A loaded model that answers with a function.
+#[derive(Clone)]
+pub(crate) struct Fake {
+    answer: Arc<Answer>,
+    seen: Arc<Mutex<Vec<Vec<Tensor<'static>>>>>,
+}
+
+impl Fake {
+    pub(crate) fn new(
+        answer: impl Fn(&[Tensor<'_>]) -> Result<Vec<Tensor<'static>>> + Send + Sync + 'static,
+    ) -> Fake {
+        Fake { answer: Arc::new(answer), seen: Arc::default() }
+    }
+
+    /// The inputs of each run so far.
+    pub(crate) fn seen(&self) -> Vec<Vec<Tensor<'static>>> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+impl Engine for Fake {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn version(&self) -> String {
+        String::new()
+    }
+
+    fn check(&self, _: &OnnxModel) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn load(&self, _: &OnnxModel, _: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl LoadedEngineModel for Fake {
+    fn run(&self, inputs: &[Tensor<'_>], limits: &Limits) -> Result<Vec<Tensor<'static>>> {
+        limits.check()?;
+        self.seen.lock().unwrap().push(inputs.iter().map(Tensor::to_owned_tensor).collect());
+        (self.answer)(inputs)
+    }
+}
+
+impl Tensor<'_> {
+    fn to_owned_tensor(&self) -> Tensor<'static> {
+        use super::Data;
+        let data = match &self.data {
+            Data::F32(values) => Data::F32(values.to_vec().into()),
+            Data::I32(values) => Data::I32(values.to_vec().into()),
+            Data::I64(values) => Data::I64(values.to_vec().into()),
+            Data::Bool(values) => Data::Bool(values.to_vec().into()),
+        };
+        Tensor::owned(self.shape.to_vec(), data)
+    }
+}

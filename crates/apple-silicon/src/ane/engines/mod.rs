@@ -1,0 +1,200 @@
+//! Engines: what runs a lowered model.
+//!
+//! An engine is asked whether it runs a model rightly, loads it and runs it, and that is all: choosing one is
+//! [`select`]'s, limits and checking of features are their callers'. Nothing of an engine's own types leaves its
+//! module.
+
+#[cfg(test)]
+pub(crate) mod fake;
+mod install;
+mod onnxruntime;
+mod pool;
+mod rten;
+mod tensor;
+
+use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
+
+use coreml_onnx::OnnxModel;
+
+pub use self::install::{Progress, install};
+pub(crate) use self::tensor::{Data, Tensor};
+use super::{
+    errors::{ANEError, Result},
+    limits::Limits,
+};
+
+/// Which engine to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EngineChoice {
+    /// ONNX Runtime where it is found and loads, else rten.
+    #[default]
+    Auto,
+    /// ONNX Runtime, loaded at run time: every operation, and the fastest on convolutional networks.
+    OnnxRuntime,
+    /// rten, compiled in: pure Rust, most operations, and as fast on transformers.
+    Rten,
+}
+
+impl EngineChoice {
+    /// Every choice, in the order of help texts.
+    pub const ALL: [EngineChoice; 3] = [EngineChoice::Auto, EngineChoice::OnnxRuntime, EngineChoice::Rten];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineChoice::Auto => "auto",
+            EngineChoice::OnnxRuntime => onnxruntime::NAME,
+            EngineChoice::Rten => rten::NAME,
+        }
+    }
+}
+
+impl fmt::Display for EngineChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for EngineChoice {
+    type Err = ANEError;
+
+    /// # Errors
+    /// [`ANEError::Unavailable`] for `coreml` and `ane`, which need a Mac; [`ANEError::CompilationFailed`] for any
+    /// other unknown name, with the names there are.
+    fn from_str(name: &str) -> Result<EngineChoice> {
+        match EngineChoice::ALL.into_iter().find(|choice| choice.name() == name) {
+            Some(choice) => Ok(choice),
+            None if matches!(name, "coreml" | "ane") => Err(ANEError::Unavailable),
+            None => Err(ANEError::CompilationFailed(format!(
+                "there is no engine {name:?}; choose `auto`, `onnxruntime` or `rten`"
+            ))),
+        }
+    }
+}
+
+/// The engine that a model got, and why. Its `Display` is one line: `rten 0.27 (ONNX Runtime was not found ...)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The engine's name, as on the command line.
+    pub engine: &'static str,
+    /// The engine's version; empty where it does not tell.
+    pub version: String,
+    /// Why this one, as half a sentence.
+    pub reason: String,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let space = if self.version.is_empty() { "" } else { " " };
+        write!(f, "{}{space}{} ({})", self.engine, self.version, self.reason)
+    }
+}
+
+/// An engine on this machine, for `ane engines`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// The engine's name, as on the command line.
+    pub engine: &'static str,
+    /// The file that it would be loaded from; `None` for what is compiled in or was not found.
+    pub path: Option<PathBuf>,
+    /// Where it was found, as half a sentence.
+    pub origin: String,
+    /// Its version, where it is known.
+    pub version: Option<String>,
+    /// Whether it can be used.
+    pub status: Status,
+}
+
+/// Whether an engine can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// `auto` takes this one.
+    Chosen,
+    /// It works, or was not tried since another one comes first.
+    Available,
+    /// It does not work, and why.
+    Unusable(String),
+}
+
+/// Every engine on this machine in the order in which `auto` looks at them. Loads ONNX Runtime where it is found.
+///
+/// Cost: a look into some folders; up to a tenth of a second where Python has to be asked.
+pub fn installed() -> Vec<Installed> {
+    let mut engines = onnxruntime::installed();
+    let chosen = engines.iter().any(|engine| engine.status == Status::Chosen);
+    engines.push(Installed {
+        engine: rten::NAME,
+        path: None,
+        origin: "compiled in".to_owned(),
+        version: Some(rten::VERSION.to_owned()),
+        status: if chosen { Status::Available } else { Status::Chosen },
+    });
+    engines
+}
+
+/// How an engine loads a model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EngineOptions {
+    /// Threads within one operation; the engine's own choice where `None`.
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Runs at a time, for engines that need a copy of their state for each.
+    pub(crate) max_sessions: NonZeroUsize,
+}
+
+/// What runs models.
+pub(crate) trait Engine {
+    fn name(&self) -> &'static str;
+
+    fn version(&self) -> String;
+
+    /// Whether the engine runs this model, and rightly. The message is one sentence with the operation and what
+    /// would help. Cost: a look at each node.
+    fn check(&self, model: &OnnxModel) -> Result<(), Refusal>;
+
+    /// Loads a checked model. Cost: the graph is optimised and the weights are widened.
+    fn load(&self, model: &OnnxModel, options: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>>;
+}
+
+/// A model that is ready to run, from any thread.
+pub(crate) trait LoadedEngineModel: Send + Sync {
+    /// Runs the model on one tensor for each input port, and gives one for each output port. Waits for a free
+    /// session where all are taken.
+    fn run(&self, inputs: &[Tensor<'_>], limits: &Limits) -> Result<Vec<Tensor<'static>>>;
+}
+
+/// Why an engine does not take a model: one sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal(pub(crate) String);
+
+impl From<Refusal> for ANEError {
+    fn from(refusal: Refusal) -> ANEError {
+        ANEError::CompilationFailed(refusal.0)
+    }
+}
+
+/// The engine for a choice, ready to load models.
+///
+/// # Errors
+/// [`ANEError::CompilationFailed`] where the engine asked for by name is not there or does not load. `auto` always
+/// finds one.
+pub(crate) fn select(choice: EngineChoice, threads: Option<NonZeroUsize>) -> Result<(Box<dyn Engine>, Choice)> {
+    let (engine, reason): (Box<dyn Engine>, String) = match choice {
+        EngineChoice::Rten => (Box::new(rten::Rten), "asked for by name".to_owned()),
+        EngineChoice::OnnxRuntime => match onnxruntime::OnnxRuntime::load(threads) {
+            Ok(engine) => (Box::new(engine), "asked for by name".to_owned()),
+            Err(why) => return Err(ANEError::CompilationFailed(format!("{why}; {INSTALL_HINT}"))),
+        },
+        EngineChoice::Auto => match onnxruntime::OnnxRuntime::load(threads) {
+            Ok(engine) => {
+                let reason = format!("found {}", engine.origin());
+                (Box::new(engine), reason)
+            }
+            Err(why) => (Box::new(rten::Rten), format!("{why}; {INSTALL_HINT}")),
+        },
+    };
+    let choice = Choice { engine: engine.name(), version: engine.version(), reason };
+    Ok((engine, choice))
+}
+
+/// What helps where ONNX Runtime is missing.
+const INSTALL_HINT: &str = "`ane engine install` gets it";

@@ -1,0 +1,59 @@
+//! Tensors as they go into engines and come out of them.
+
+use std::borrow::Cow;
+
+use coreml_onnx::Element;
+
+use crate::ane::errors::{ANEError, Result};
+
+/// A tensor, borrowed on its way in and owned on its way out.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tensor<'a> {
+    pub(crate) shape: Cow<'a, [usize]>,
+    pub(crate) data: Data<'a>,
+}
+
+/// Elements of the types that lowered models have at their ports.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Data<'a> {
+    F32(Cow<'a, [f32]>),
+    I32(Cow<'a, [i32]>),
+    I64(Cow<'a, [i64]>),
+    Bool(Cow<'a, [bool]>),
+}
+
+impl Tensor<'_> {
+    /// An owned tensor, for what an engine gives.
+    pub(crate) fn owned(shape: Vec<usize>, data: Data<'static>) -> Tensor<'static> {
+        Tensor { shape: Cow::Owned(shape), data }
+    }
+
+    /// A tensor of zeros.
+    pub(crate) fn zeros(shape: Vec<usize>, element: Element) -> Result<Tensor<'static>> {
+        let count = shape.iter().product();
+        let data = match element {
+            Element::F32 => Data::F32(vec![0.0; count].into()),
+            Element::I32 => Data::I32(vec![0; count].into()),
+            Element::I64 => Data::I64(vec![0; count].into()),
+            Element::Bool => Data::Bool(vec![false; count].into()),
+            other => return Err(unsupported(other)),
+        };
+        Ok(Tensor::owned(shape, data))
+    }
+
+    /// The same tensor without a copy.
+    pub(crate) fn borrowed(&self) -> Tensor<'_> {
+        let data = match &self.data {
+            Data::F32(values) => Data::F32(Cow::Borrowed(values)),
+            Data::I32(values) => Data::I32(Cow::Borrowed(values)),
+            Data::I64(values) => Data::I64(Cow::Borrowed(values)),
+            Data::Bool(values) => Data::Bool(Cow::Borrowed(values)),
+        };
+        Tensor { shape: Cow::Borrowed(&self.shape), data }
+    }
+}
+
+/// The fault of a graph whose port has a type that lowering never gives one.
+pub(crate) fn unsupported(element: Element) -> ANEError {
+    ANEError::Internal(format!("the lowered graph has a port of type {element:?}, which engines do not pass"))
+}

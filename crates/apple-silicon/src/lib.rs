@@ -1,0 +1,6 @@
+//! Core ML models on any machine.
+//!
+//! [`ane`] loads a Core ML model, picks an engine for it and runs it: Core ML's own models, off a Mac too. Compute is
+//! fp32 there, and weights that the package stores as fp16 are widened once and shared by everything that runs.
+
+pub mod ane;

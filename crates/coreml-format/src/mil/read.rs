@@ -1,0 +1,156 @@
+//! Decoded programs as the types of this module. Names and graph structure are checked in `validate`.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{
+    Argument, Block, Function, Named, Op, Opset, Program, Value,
+    value::{read_type, read_value},
+};
+use crate::{
+    error::{Flaw, quote},
+    pb::{self, mil as message},
+    weights::WeightFiles,
+};
+
+/// Blocks within blocks; real programs have two or three.
+const NESTING_LIMIT: usize = 32;
+/// Operations of all functions together.
+const OP_LIMIT: usize = 1_000_000;
+
+/// Reads an encoded `Program`. Large constants stay where they are.
+pub(crate) fn read(body: Bytes, weights: &mut WeightFiles) -> Result<Program, Flaw> {
+    let program: message::Program = pb::decode(body, "the program").map_err(|reason| Flaw::new("mlProgram", reason))?;
+    if program.functions.is_empty() {
+        return Err(Flaw::new("mlProgram", "has no function"));
+    }
+    let mut reader = Reader { weights, function: String::new(), ops: 0 };
+    let mut functions = BTreeMap::new();
+    for (name, function) in program.functions {
+        reader.function = name.clone();
+        functions.insert(name, reader.function(function)?);
+    }
+    Ok(Program { functions })
+}
+
+struct Reader<'a> {
+    weights: &'a mut WeightFiles,
+    /// The name of the function that is read.
+    function: String,
+    /// Operations read so far.
+    ops: usize,
+}
+
+impl Reader<'_> {
+    fn flaw(&self, reason: impl Into<String>) -> Flaw {
+        Flaw::new(self.function.clone(), reason)
+    }
+
+    fn function(&mut self, mut function: message::Function) -> Result<Function, Flaw> {
+        let name = &function.opset;
+        let opset = Opset::from_name(name).ok_or_else(|| self.flaw(format!("has unknown opset {}", quote(name))))?;
+        let block = function.block_specializations.remove(name).ok_or_else(|| {
+            let found: Vec<&str> = function.block_specializations.keys().map(String::as_str).collect();
+            self.flaw(format!("its opset is {opset}, but it has blocks for {} only", quote(&found.join(", "))))
+        })?;
+        let inputs = function.inputs.into_iter().map(named).collect::<Result<_, _>>();
+        let inputs = inputs.map_err(|reason| self.flaw(format!("input {reason}")))?;
+        Ok(Function { inputs, opset, block: self.block(block, 1)? })
+    }
+
+    fn block(&mut self, block: message::Block, depth: usize) -> Result<Block, Flaw> {
+        if depth > NESTING_LIMIT {
+            return Err(self.flaw(format!("nests blocks deeper than {NESTING_LIMIT}")));
+        }
+        self.ops += block.operations.len();
+        if self.ops > OP_LIMIT {
+            return Err(self.flaw(format!("has more than {OP_LIMIT} operations")));
+        }
+        let inputs = block.inputs.into_iter().map(named).collect::<Result<_, _>>();
+        let inputs = inputs.map_err(|reason| self.flaw(format!("block input {reason}")))?;
+        let mut ops = Vec::with_capacity(block.operations.len());
+        for (index, op) in block.operations.into_iter().enumerate() {
+            let op = pb::decode(op, &format!("operation number {index}")).map_err(|reason| self.flaw(reason))?;
+            ops.push(self.op(op, index, depth)?);
+        }
+        Ok(Block { inputs, outputs: block.outputs, ops })
+    }
+
+    fn op(&mut self, op: message::Operation, index: usize, depth: usize) -> Result<Op, Flaw> {
+        let message::Operation { r#type: kind, inputs, outputs, blocks, attributes } = op;
+        if kind.is_empty() {
+            return Err(self.flaw(format!("operation number {index} has no type")));
+        }
+        let first_output = outputs.first().map_or("", |output| &output.name);
+        let name = own_name(&attributes).unwrap_or(first_output).to_owned();
+        let place = place(&self.function, &kind, &name);
+
+        let parts = || -> Result<Op, String> {
+            let inputs = inputs.into_iter().map(|entry| self.input(entry)).collect::<Result<_, _>>()?;
+            let outputs = outputs.into_iter().map(named).collect::<Result<_, _>>();
+            let attributes = attributes.into_iter().filter(|entry| entry.key != "name");
+            Ok(Op {
+                kind,
+                name,
+                inputs,
+                outputs: outputs.map_err(|reason| format!("output {reason}"))?,
+                blocks: Vec::new(),
+                attributes: attributes.map(|entry| self.attribute(entry)).collect::<Result<_, _>>()?,
+            })
+        };
+        let mut op = parts().map_err(|reason| Flaw::new(&place, reason))?;
+        for block in blocks {
+            let block = pb::decode(block, "a nested block").map_err(|reason| Flaw::new(&place, reason))?;
+            op.blocks.push(self.block(block, depth + 1)?);
+        }
+        Ok(op)
+    }
+
+    fn input(&mut self, entry: message::InputEntry) -> Result<(String, Vec<Argument>), String> {
+        let parameter = entry.key;
+        let bindings = entry.value.unwrap_or_default().arguments;
+        if bindings.is_empty() {
+            return Err(format!("operand {} is bound to nothing", quote(&parameter)));
+        }
+        let arguments: Result<Vec<Argument>, String> = bindings
+            .into_iter()
+            .map(|binding| match binding.binding {
+                Some(message::Binding::Name(name)) if !name.is_empty() => Ok(Argument::Name(name)),
+                Some(message::Binding::Value(value)) => Ok(Argument::Value(read_value(value, self.weights)?)),
+                Some(message::Binding::Name(_)) | None => Err("is bound to nothing".to_owned()),
+            })
+            .collect();
+        let arguments = arguments.map_err(|reason| format!("operand {}: {reason}", quote(&parameter)))?;
+        Ok((parameter, arguments))
+    }
+
+    fn attribute(&mut self, entry: message::AttributeEntry) -> Result<(String, Value), String> {
+        let value = entry.value.unwrap_or_default();
+        let value =
+            read_value(value, self.weights).map_err(|reason| format!("attribute {}: {reason}", quote(&entry.key)))?;
+        Ok((entry.key, value))
+    }
+}
+
+/// Where an operation stands, for messages: `main: conv "conv_0"`.
+pub(super) fn place(function: &str, kind: &str, name: &str) -> String {
+    format!("{function}: {kind} {}", quote(name))
+}
+
+fn named(value: message::NamedValueType) -> Result<Named, String> {
+    if value.name.is_empty() {
+        return Err("without a name".to_owned());
+    }
+    let ty = read_type(value.r#type).map_err(|reason| format!("{} {reason}", quote(&value.name)))?;
+    Ok(Named { name: value.name, ty })
+}
+
+/// The attribute `name`, where there is one.
+fn own_name(attributes: &[message::AttributeEntry]) -> Option<&str> {
+    let value = attributes.iter().find(|entry| entry.key == "name")?.value.as_ref()?;
+    let Some(message::ValueKind::Immediate(immediate)) = &value.kind else { return None };
+    let Some(message::Immediate::Tensor(tensor)) = &immediate.value else { return None };
+    let Some(message::Elements::Strings(strings)) = &tensor.elements else { return None };
+    strings.values.first().map(String::as_str)
+}

@@ -1,0 +1,44 @@
+//! A Core ML model, opened and checked.
+
+use std::path::{Path, PathBuf};
+
+use crate::{ReadError, mil::Program, nn::NeuralNetwork, schema::Schema};
+
+/// A model: where it came from, what it takes and gives, and what it does.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The path that was opened.
+    pub path: PathBuf,
+    /// The version of the file format; [`spec::minimum_os`](crate::spec::minimum_os) says what it needs.
+    pub spec_version: u32,
+    /// Inputs, outputs, functions and metadata.
+    pub schema: Schema,
+    /// What the model is.
+    pub kind: ModelKind,
+}
+
+/// What a model is made of.
+#[derive(Clone, Debug)]
+pub enum ModelKind {
+    /// An ML Program.
+    Program(Program),
+    /// A neural network, classifier or regressor of the older layer format.
+    NeuralNetwork(NeuralNetwork),
+    /// A compiled `.mlmodelc`: its description can be read, its content is Apple's own.
+    Compiled,
+    /// Any other type, by its name in `Model.proto`, such as `treeEnsembleRegressor`.
+    Other(&'static str),
+}
+
+impl Model {
+    /// Opens a `.mlmodel`, a `.mlpackage` or a `.mlmodelc` and validates it whole.
+    ///
+    /// Cost: the description and the program are decoded; of the weights only each blob's header of 64 bytes is
+    /// read.
+    ///
+    /// # Errors
+    /// [`ReadError`] names the file, and the function and operation where there is one.
+    pub fn open(path: impl AsRef<Path>) -> Result<Model, ReadError> {
+        crate::package::open(path.as_ref())
+    }
+}

@@ -1,0 +1,157 @@
+//! Lowering: the driver that walks a program, and the table of operations that it walks with.
+//!
+//! The driver alone looks operations up, reads their results' declared types and adds places to errors.
+
+mod activation;
+mod constexpr;
+mod control;
+mod elementwise;
+mod linear;
+mod normalization;
+mod pool;
+mod program;
+mod quantize;
+mod reader;
+mod recurrent;
+mod reduction;
+mod resize;
+mod scatter_gather;
+mod tensor;
+mod transform;
+mod window;
+
+use coreml_format::{Model, ModelKind};
+
+use crate::{
+    LowerError, LowerOptions, Lowered, layers,
+    onnx::{OnnxBuilder, Value},
+};
+use reader::OpReader;
+
+/// How one MIL operation is written in ONNX.
+struct Lowering {
+    mil: &'static str,
+    run: fn(&OpReader<'_>, &mut OnnxBuilder) -> Results,
+}
+
+/// The results of an operation in its order, or what is wrong with it.
+type Results = Result<Vec<Value>, Fault>;
+
+/// What is wrong with an operation; the driver adds which one it is.
+#[derive(Debug)]
+pub(crate) struct Fault(pub(crate) String);
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Fault {
+        Fault(reason)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(reason: &str) -> Fault {
+        Fault(reason.to_owned())
+    }
+}
+
+/// Every family of operations.
+const FAMILIES: &[&[Lowering]] = &[
+    activation::OPS,
+    constexpr::OPS,
+    elementwise::OPS,
+    linear::OPS,
+    normalization::OPS,
+    pool::OPS,
+    quantize::OPS,
+    recurrent::OPS,
+    reduction::OPS,
+    resize::OPS,
+    scatter_gather::OPS,
+    tensor::OPS,
+    transform::OPS,
+    window::OPS,
+];
+
+/// The MIL operations that have a lowering, sorted by name.
+pub fn ops() -> Vec<&'static str> {
+    let mut names: Vec<&str> = FAMILIES.iter().flat_map(|family| family.iter().map(|row| row.mil)).collect();
+    names.extend(control::OPS);
+    names.sort_unstable();
+    names
+}
+
+fn find(kind: &str) -> Option<&'static Lowering> {
+    FAMILIES.iter().find_map(|family| family.iter().find(|row| row.mil == kind))
+}
+
+pub(crate) fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered, LowerError> {
+    match &model.kind {
+        ModelKind::Program(program) => program::lower(model, program, options),
+        ModelKind::NeuralNetwork(network) => layers::lower(model, network, options),
+        ModelKind::Compiled => Err(LowerError::Model(format!(
+            "{} is a compiled model, which only Apple's Core ML can run; run the .mlpackage or .mlmodel that it was compiled from",
+            model.path.display()
+        ))),
+        ModelKind::Other(kind) => Err(LowerError::Model(format!(
+            "{} is a {} model, which cannot be run off Apple yet; ML Programs and neural networks can",
+            model.path.display(),
+            spaced(kind)
+        ))),
+    }
+}
+
+/// `treeEnsembleRegressor` as a person writes it: `tree ensemble regressor`.
+fn spaced(name: &str) -> String {
+    name.chars().flat_map(|c| c.is_uppercase().then_some(' ').into_iter().chain(c.to_lowercase())).collect()
+}
+
+/// `axis` counted from the front, in a tensor of `rank` dimensions.
+pub(crate) fn axis(axis: i64, rank: usize) -> Result<i64, Fault> {
+    let counted = if axis < 0 { axis + rank as i64 } else { axis };
+    if (0..rank as i64).contains(&counted) {
+        Ok(counted)
+    } else {
+        Err(format!("axis {axis} is out of range for a tensor of rank {rank}").into())
+    }
+}
+
+/// Each of `axes` counted from the front, each once.
+pub(crate) fn axes(axes: &[i64], rank: usize) -> Result<Vec<i64>, Fault> {
+    let mut counted = Vec::with_capacity(axes.len());
+    for &one in axes {
+        let one = axis(one, rank)?;
+        if counted.contains(&one) {
+            return Err(format!("axes {axes:?} name axis {one} twice").into());
+        }
+        counted.push(one);
+    }
+    Ok(counted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_sorted_and_names_are_unique() {
+        for family in FAMILIES {
+            assert!(family.is_sorted_by_key(|row| row.mil), "{:?}", family.iter().map(|r| r.mil).collect::<Vec<_>>());
+        }
+        let names = ops();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+    }
+
+    #[test]
+    fn every_mil_op_is_lowered_or_excused() {
+        let excused: Vec<&str> = include_str!("excused.txt").lines().collect();
+        for name in include_str!("mil_ops.txt").lines() {
+            assert!(ops().contains(&name) != excused.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn axes_count_from_either_end() {
+        assert_eq!(axes(&[-1, 0], 3).unwrap(), [2, 0]);
+        assert_eq!(axis(5, 2).unwrap_err().0, "axis 5 is out of range for a tensor of rank 2");
+        assert_eq!(axes(&[1, -1], 2).unwrap_err().0, "axes [1, -1] name axis 1 twice");
+    }
+}

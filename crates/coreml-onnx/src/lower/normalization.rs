@@ -1,0 +1,111 @@
+//! Normalisations.
+
+use coreml_format::mil::Dim;
+
+use super::{Fault, Lowering, OpReader, Results, axes};
+use crate::onnx::{OnnxBuilder, Value};
+
+pub(super) const OPS: &[Lowering] = &[
+    Lowering { mil: "batch_norm", run: batch_norm },
+    Lowering { mil: "instance_norm", run: instance_norm },
+    Lowering { mil: "l2_norm", run: l2_norm },
+    Lowering { mil: "layer_norm", run: layer_norm },
+    Lowering { mil: "local_response_norm", run: local_response_norm },
+];
+
+fn batch_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, mean, variance) = (op.value("x")?, op.value("mean")?, op.value("variance")?);
+    let channels = channels(&x)?;
+    let (gamma, beta) = (scale_of(op, onnx, channels)?, bias_of(op, onnx, channels)?);
+    let epsilon = op.float_or("epsilon", 1e-5)?;
+    Ok(vec![onnx.batch_norm(&x, [&gamma, &beta, &mean, &variance], epsilon)])
+}
+
+fn instance_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let x = op.value("x")?;
+    let channels = channels(&x)?;
+    let (gamma, beta) = (scale_of(op, onnx, channels)?, bias_of(op, onnx, channels)?);
+    let epsilon = op.float_or("epsilon", 1e-5)?;
+    Ok(vec![onnx.instance_norm(&x, &gamma, &beta, epsilon)])
+}
+
+fn channels(x: &Value) -> Result<usize, Fault> {
+    match x.dims().and_then(|dims| dims.get(1)) {
+        Some(Dim::Fixed(channels)) => Ok(*channels),
+        _ => Err("the number of channels, axis 1 of x, must be fixed".into()),
+    }
+}
+
+fn scale_of(op: &OpReader<'_>, onnx: &mut OnnxBuilder, n: usize) -> Result<Value, Fault> {
+    Ok(op.maybe("gamma")?.unwrap_or_else(|| onnx.floats(&[n], vec![1.0; n])))
+}
+
+fn bias_of(op: &OpReader<'_>, onnx: &mut OnnxBuilder, n: usize) -> Result<Value, Fault> {
+    Ok(op.maybe("beta")?.unwrap_or_else(|| onnx.floats(&[n], vec![0.0; n])))
+}
+
+/// `x / sqrt(sum(x^2) + epsilon)` over the last three axes.
+fn l2_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, epsilon) = (op.value("x")?, op.float_or("epsilon", 1e-6)?);
+    let squares = onnx.reduce("ReduceSumSquare", &x, &[-3, -2, -1], true);
+    let shifted = onnx.with_scalar("Add", &squares, epsilon);
+    let norm = onnx.unary("Sqrt", &shifted);
+    Ok(vec![onnx.binary("Div", &x, &norm)])
+}
+
+fn layer_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, along, epsilon) = (op.value("x")?, op.maybe_ints("axes")?, op.float_or("epsilon", 1e-5)?);
+    let (gamma, beta) = (op.maybe("gamma")?, op.maybe("beta")?);
+    let dims = x.dims().ok_or("the rank of x must be known")?.to_vec();
+    let rank = dims.len();
+    let mut along = axes(&along.unwrap_or_else(|| (0..rank as i64).collect()), rank)?;
+    along.sort_unstable();
+    let trailing = along.iter().copied().eq((rank - along.len()) as i64..rank as i64);
+    let sizes: Option<Vec<usize>> =
+        along.iter().map(|&axis| if let Dim::Fixed(n) = dims[axis as usize] { Some(n) } else { None }).collect();
+    match sizes {
+        Some(sizes) if trailing => {
+            let gamma = gamma.unwrap_or_else(|| onnx.floats(&sizes, vec![1.0; sizes.iter().product()]));
+            Ok(vec![onnx.layer_norm(&x, along[0], &gamma, beta.as_ref(), epsilon)])
+        }
+        _ => Ok(vec![decomposed_layer_norm(onnx, &x, &along, [gamma, beta], epsilon)?]),
+    }
+}
+
+/// Normalises any axes. Scale and bias have the sizes of those axes and are spread to the rank of `x`.
+fn decomposed_layer_norm(
+    onnx: &mut OnnxBuilder,
+    x: &Value,
+    along: &[i64],
+    [gamma, beta]: [Option<Value>; 2],
+    epsilon: f32,
+) -> Result<Value, Fault> {
+    let rank = x.dims().map_or(0, <[_]>::len);
+    let others: Vec<i64> = (0..rank as i64).filter(|axis| !along.contains(axis)).collect();
+    let spread = |onnx: &mut OnnxBuilder, value: Value| if others.is_empty() { value } else { onnx.unsqueeze(&value, &others) };
+    let mean = onnx.reduce("ReduceMean", x, along, true);
+    let centred = onnx.binary("Sub", x, &mean);
+    let squares = onnx.binary("Mul", &centred, &centred);
+    let variance = onnx.reduce("ReduceMean", &squares, along, true);
+    let shifted = onnx.with_scalar("Add", &variance, epsilon);
+    let deviation = onnx.unary("Sqrt", &shifted);
+    let mut result = onnx.binary("Div", &centred, &deviation);
+    if let Some(gamma) = gamma {
+        let gamma = spread(onnx, gamma);
+        result = onnx.binary("Mul", &result, &gamma);
+    }
+    if let Some(beta) = beta {
+        let beta = spread(onnx, beta);
+        result = onnx.binary("Add", &result, &beta);
+    }
+    Ok(result)
+}
+
+fn local_response_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, size) = (op.value("x")?, op.int("size")?);
+    let (alpha, beta, k) = (op.float_or("alpha", 1e-4)?, op.float_or("beta", 0.75)?, op.float_or("k", 1.0)?);
+    if size < 1 {
+        return Err(format!("size is {size}, expected at least 1").into());
+    }
+    Ok(vec![onnx.lrn(&x, size, alpha, beta, k)])
+}

@@ -1,0 +1,392 @@
+//! Shapes, slices and layout.
+
+use coreml_format::mil::Dim;
+
+use super::{Fault, Lowering, OpReader, Results, axes, axis};
+use crate::onnx::{Element, OnnxBuilder, Value};
+
+pub(super) const OPS: &[Lowering] = &[
+    Lowering { mil: "depth_to_space", run: depth_to_space },
+    Lowering { mil: "expand_dims", run: expand_dims },
+    Lowering { mil: "pixel_shuffle", run: pixel_shuffle },
+    Lowering { mil: "pixel_unshuffle", run: pixel_unshuffle },
+    Lowering { mil: "reshape", run: reshape },
+    Lowering { mil: "reshape_like", run: reshape_like },
+    Lowering { mil: "reverse", run: reverse },
+    Lowering { mil: "slice_by_index", run: slice_by_index },
+    Lowering { mil: "slice_by_size", run: slice_by_size },
+    Lowering { mil: "slice_update", run: slice_update },
+    Lowering { mil: "sliding_windows", run: sliding_windows },
+    Lowering { mil: "space_to_depth", run: space_to_depth },
+    Lowering { mil: "squeeze", run: squeeze },
+    Lowering { mil: "transpose", run: transpose },
+];
+
+/// The end of any axis, and one before its beginning.
+const END: i64 = i32::MAX as i64;
+const BEFORE: i64 = -END;
+
+fn rank(x: &Value) -> Result<usize, Fault> {
+    Ok(x.dims().ok_or("the rank of x must be known")?.len())
+}
+
+fn depth_to_space(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, block) = (op.value("x")?, block(op, "block_size")?);
+    Ok(vec![onnx.depth_to_space(&x, block, false)])
+}
+
+fn space_to_depth(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, block) = (op.value("x")?, block(op, "block_size")?);
+    Ok(vec![onnx.space_to_depth(&x, block)])
+}
+
+fn pixel_shuffle(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, block) = (op.value("x")?, block(op, "upscale_factor")?);
+    Ok(vec![onnx.depth_to_space(&x, block, true)])
+}
+
+fn block(op: &OpReader<'_>, parameter: &str) -> Result<i64, Fault> {
+    let block = op.int(parameter)?;
+    if (1..1 << 16).contains(&block) { Ok(block) } else { Err(format!("{parameter} is {block}, expected at least 1").into()) }
+}
+
+fn pixel_unshuffle(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, block) = (op.value("x")?, block(op, "downscale_factor")?);
+    let [n, c, h, w] = x.shape().ok_or("the shape of x must be fixed")?[..] else { return Err("x must have rank 4".into()) };
+    let [n, c, h, w] = [n, c, h, w].map(|d| d as i64);
+    let split = onnx.reshape(&x, &[n, c, h / block, block, w / block, block]);
+    let turned = onnx.transpose(&split, &[0, 1, 3, 5, 2, 4]);
+    Ok(vec![onnx.reshape(&turned, &[n, c * block * block, h / block, w / block])])
+}
+
+fn expand_dims(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, along) = (op.value("x")?, op.ints("axes")?);
+    let along = axes(&along, rank(&x)? + along.len())?;
+    Ok(vec![onnx.unsqueeze(&x, &along)])
+}
+
+fn squeeze(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, along) = (op.value("x")?, op.maybe_ints("axes")?);
+    let dims = x.dims().ok_or("the rank of x must be known")?;
+    let ones = || dims.iter().enumerate().filter(|(_, d)| **d == Dim::Fixed(1)).map(|(i, _)| i as i64).collect();
+    let along = axes(&along.unwrap_or_else(ones), dims.len())?;
+    if let Some(&axis) = along.iter().find(|&&axis| matches!(dims[axis as usize], Dim::Fixed(n) if n != 1)) {
+        return Err(format!("axes name axis {axis}, whose size is not 1").into());
+    }
+    Ok(vec![onnx.squeeze(&x, &along)])
+}
+
+fn transpose(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, perm) = (op.value("x")?, op.ints("perm")?);
+    let rank = rank(&x)?;
+    match axes(&perm, rank) {
+        Ok(counted) if counted.len() == rank => Ok(vec![onnx.transpose(&x, &counted)]),
+        _ => Err(format!("perm is {perm:?}, expected each axis of a tensor of rank {rank} once").into()),
+    }
+}
+
+fn reshape(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, shape) = (op.value("x")?, op.value("shape")?);
+    let Some(source) = shape.constant() else { return Ok(vec![onnx.reshape_to(&x, &shape, true)]) };
+    let mut wanted = source.i64s();
+    if wanted.iter().any(|&d| d < -1) || wanted.iter().filter(|&&d| d == -1).count() > 1 {
+        return Err(format!("cannot reshape to {wanted:?}").into());
+    }
+    if let Some(given) = x.shape() {
+        let total: usize = given.iter().product();
+        for (i, size) in wanted.iter_mut().enumerate().filter(|(_, size)| **size == 0) {
+            *size = *given.get(i).ok_or("a size of 0 copies a dimension that x does not have")? as i64;
+        }
+        let known: i64 = wanted.iter().filter(|&&d| d != -1).product();
+        let fits = if wanted.contains(&-1) { known > 0 && total as i64 % known == 0 } else { known == total as i64 };
+        if !fits {
+            return Err(format!("cannot reshape {given:?} ({total} elements) to {wanted:?}").into());
+        }
+    }
+    let shape = onnx.ints(&wanted);
+    Ok(vec![onnx.reshape_to(&x, &shape, true)])
+}
+
+/// Replaces dimensions `begins..ends` of each reference, concatenated, as the new shape.
+fn reshape_like(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, references) = (op.value("x")?, op.values("ref_tensors")?);
+    let (begins, ends) = (op.values("begins")?, op.values("ends")?);
+    let masks = op.values("end_masks")?;
+    if begins.len() != references.len() || ends.len() != references.len() || masks.len() != references.len() {
+        return Err("ref_tensors, begins, ends and end_masks must have the same length".into());
+    }
+    let number = |value: &Value| value.constant().and_then(|s| s.i64s().first().copied()).ok_or("begins and ends must be constants");
+    let mut pieces = Vec::with_capacity(references.len());
+    for (i, reference) in references.iter().enumerate() {
+        let end = if number(&masks[i])? != 0 { END } else { number(&ends[i])? };
+        let shape = onnx.shape(reference);
+        pieces.push(onnx.slice(&shape, &[number(&begins[i])?], &[end], &[0], &[1]));
+    }
+    let shape = if pieces.len() == 1 { pieces.remove(0) } else { onnx.concat(&pieces, 0) };
+    Ok(vec![onnx.reshape_to(&x, &shape, true)])
+}
+
+fn reverse(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, along) = (op.value("x")?, op.maybe_ints("axes")?);
+    let rank = rank(&x)?;
+    let along = axes(&along.unwrap_or_else(|| (0..rank as i64).collect()), rank)?;
+    let n = along.len();
+    Ok(vec![onnx.slice(&x, &vec![END; n], &vec![BEFORE; n], &along, &vec![-1; n])])
+}
+
+/// The bounds of a slice: begin, end and step of each axis, and which axes go.
+struct Slice {
+    begin: Value,
+    end: Value,
+    steps: Vec<i64>,
+    begin_mask: Vec<bool>,
+    end_mask: Vec<bool>,
+    squeeze: Vec<bool>,
+}
+
+impl Slice {
+    fn read(op: &OpReader<'_>, rank: usize) -> Result<Slice, Fault> {
+        let steps = op.maybe_ints("stride")?.unwrap_or_else(|| vec![1; rank]);
+        let mask = |name| Ok::<_, Fault>(op.maybe_bools(name)?.unwrap_or_else(|| vec![false; rank]));
+        let (begin_mask, end_mask, squeeze) = (mask("begin_mask")?, mask("end_mask")?, mask("squeeze_mask")?);
+        if [steps.len(), begin_mask.len(), end_mask.len(), squeeze.len()] != [rank; 4] || steps.contains(&0) {
+            return Err(format!("stride and masks need {rank} entries each, and no stride of 0").into());
+        }
+        let (begin, end) = (op.value("begin")?, op.value("end")?);
+        for (name, bound) in [("begin", &begin), ("end", &end)] {
+            if bound.shape().is_some_and(|shape| shape.iter().product::<usize>() != rank) {
+                return Err(format!("{name} needs {rank} entries").into());
+            }
+        }
+        Ok(Slice { begin, end, steps, begin_mask, end_mask, squeeze })
+    }
+
+    /// Where an axis starts if nothing says so, and where it ends.
+    fn whole(step: i64) -> (i64, i64) {
+        if step > 0 { (0, END) } else { (END, BEFORE) }
+    }
+
+    /// Begins and ends, where both are constants.
+    fn constant(&self) -> Option<(Vec<i64>, Vec<i64>)> {
+        let (mut begins, mut ends) = (self.begin.constant()?.i64s(), self.end.constant()?.i64s());
+        for axis in 0..self.steps.len() {
+            let (first, last) = Slice::whole(self.steps[axis]);
+            if self.squeeze[axis] {
+                ends[axis] = if begins[axis] == -1 { END } else { begins[axis] + 1 };
+                continue;
+            }
+            if self.begin_mask[axis] {
+                begins[axis] = first;
+            }
+            if self.end_mask[axis] {
+                ends[axis] = last;
+            }
+        }
+        Some((begins, ends))
+    }
+
+    /// Begins and ends as int64 values.
+    fn bounds(&self, onnx: &mut OnnxBuilder) -> (Value, Value) {
+        if let Some((begins, ends)) = self.constant() {
+            return (onnx.ints(&begins), onnx.ints(&ends));
+        }
+        let (begin, end) = (onnx.cast(&self.begin, Element::I64), onnx.cast(&self.end, Element::I64));
+        let (first, last): (Vec<i64>, Vec<i64>) = self.steps.iter().map(|&step| Slice::whole(step)).unzip();
+        let masked = |onnx: &mut OnnxBuilder, mask: &[bool], otherwise: &[i64], value: &Value| {
+            if !mask.contains(&true) {
+                return value.clone();
+            }
+            let mask = onnx.ints(&mask.iter().map(|&m| i64::from(m)).collect::<Vec<_>>());
+            let mask = onnx.cast(&mask, Element::Bool);
+            let otherwise = onnx.ints(otherwise);
+            onnx.select(&mask, &otherwise, value)
+        };
+        let not_squeezed: Vec<bool> = self.begin_mask.iter().zip(&self.squeeze).map(|(m, s)| *m && !s).collect();
+        let begins = masked(onnx, &not_squeezed, &first, &begin);
+        let mut ends = masked(onnx, &self.end_mask, &last, &end);
+        if self.squeeze.contains(&true) {
+            let one = onnx.int(1);
+            let next = onnx.binary("Add", &begin, &one);
+            // The end after -1 is not 0 but the end of the axis.
+            let zero = onnx.int(0);
+            let at_end = onnx.compare("Equal", &next, &zero);
+            let far = onnx.int(END);
+            let next = onnx.select(&at_end, &far, &next);
+            let mask = onnx.ints(&self.squeeze.iter().map(|&m| i64::from(m)).collect::<Vec<_>>());
+            let mask = onnx.cast(&mask, Element::Bool);
+            ends = onnx.select(&mask, &next, &ends);
+        }
+        (begins, ends)
+    }
+
+    /// The steps; an axis that goes is one element wide.
+    fn steps(&self) -> Vec<i64> {
+        self.steps.iter().zip(&self.squeeze).map(|(&step, &squeezed)| if squeezed { 1 } else { step }).collect()
+    }
+
+    fn squeezed(&self) -> Vec<i64> {
+        (0..self.squeeze.len()).filter(|&axis| self.squeeze[axis]).map(|axis| axis as i64).collect()
+    }
+}
+
+fn slice_by_index(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let x = op.value("x")?;
+    let rank = rank(&x)?;
+    let slice = Slice::read(op, rank)?;
+    let mut result = match slice.constant() {
+        Some((begins, ends)) => {
+            let steps = slice.steps();
+            let cut: Vec<usize> =
+                (0..rank).filter(|&a| (begins[a], ends[a], steps[a]) != (0, END, 1) && !covers(&x, a, begins[a], ends[a], steps[a])).collect();
+            let pick = |values: &[i64]| cut.iter().map(|&axis| values[axis]).collect::<Vec<_>>();
+            let along: Vec<i64> = cut.iter().map(|&axis| axis as i64).collect();
+            if cut.is_empty() { x } else { onnx.slice(&x, &pick(&begins), &pick(&ends), &along, &pick(&steps)) }
+        }
+        None => {
+            let (begins, ends) = slice.bounds(onnx);
+            let (along, steps) = (onnx.ints(&(0..rank as i64).collect::<Vec<_>>()), onnx.ints(&slice.steps()));
+            onnx.slice_at(&x, &begins, &ends, &along, &steps)
+        }
+    };
+    let squeezed = slice.squeezed();
+    if !squeezed.is_empty() {
+        result = onnx.squeeze(&result, &squeezed);
+    }
+    Ok(vec![result])
+}
+
+/// Whether these bounds take the whole of an axis.
+fn covers(x: &Value, axis: usize, begin: i64, end: i64, step: i64) -> bool {
+    matches!(x.dims().map(|dims| dims[axis]), Some(Dim::Fixed(n)) if begin == 0 && end >= n as i64 && step == 1)
+}
+
+fn slice_by_size(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, begin, size) = (op.value("x")?, op.value("begin")?, op.value("size")?);
+    let rank = rank(&x)?;
+    let along = onnx.ints(&(0..rank as i64).collect::<Vec<_>>());
+    let (begin, size) = (onnx.cast(&begin, Element::I64), onnx.cast(&size, Element::I64));
+    let end = match (begin.constant(), size.constant()) {
+        (Some(begin), Some(size)) => {
+            let ends: Vec<i64> =
+                begin.i64s().iter().zip(size.i64s()).map(|(&b, s)| if s == -1 { END } else { b + s }).collect();
+            onnx.ints(&ends)
+        }
+        _ => {
+            // A size of -1 means all that is left.
+            let rest = onnx.int(-1);
+            let all = onnx.compare("Equal", &size, &rest);
+            let (far, sum) = (onnx.int(END), onnx.binary("Add", &begin, &size));
+            onnx.select(&all, &far, &sum)
+        }
+    };
+    let steps = onnx.ints(&vec![1; rank]);
+    Ok(vec![onnx.slice_at(&x, &begin, &end, &along, &steps)])
+}
+
+/// `x` with a slice replaced: axis by axis, what stands before, the new part, and what stands after.
+fn slice_update(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, update) = (op.value("x")?, op.value("update")?);
+    let rank = rank(&x)?;
+    let slice = Slice::read(op, rank)?;
+    let squeezed = slice.squeezed();
+    let update = if squeezed.is_empty() { update } else { onnx.unsqueeze(&update, &squeezed) };
+    let constant = slice.constant();
+    let cut: Vec<usize> = match &constant {
+        Some((begins, ends)) => (0..rank).filter(|&a| !covers(&x, a, begins[a], ends[a], slice.steps[a])).collect(),
+        None => (0..rank).filter(|&a| !(slice.begin_mask[a] && slice.end_mask[a] && slice.steps[a] == 1)).collect(),
+    };
+    let (begins, ends) = slice.bounds(onnx);
+    let bounds = Bounds { begins: &begins, ends: &ends, steps: &slice.steps() };
+    Ok(vec![updated(onnx, &x, &update, &cut, &bounds)?])
+}
+
+struct Bounds<'a> {
+    begins: &'a Value,
+    ends: &'a Value,
+    steps: &'a [i64],
+}
+
+impl Bounds<'_> {
+    /// Begin and end of one axis, as lists of one.
+    fn of(&self, onnx: &mut OnnxBuilder, axis: usize) -> (Value, Value) {
+        let at = [axis as i64];
+        let next = [axis as i64 + 1];
+        (onnx.slice(self.begins, &at, &next, &[0], &[1]), onnx.slice(self.ends, &at, &next, &[0], &[1]))
+    }
+}
+
+fn updated(onnx: &mut OnnxBuilder, x: &Value, update: &Value, cut: &[usize], bounds: &Bounds<'_>) -> Result<Value, Fault> {
+    let Some((&axis, rest)) = cut.split_first() else { return Ok(update.clone()) };
+    let step = bounds.steps[axis];
+    let (begin, end) = bounds.of(onnx, axis);
+    let along = onnx.ints(&[axis as i64]);
+    let step_value = onnx.ints(&[step]);
+    let inner = if rest.is_empty() {
+        update.clone()
+    } else {
+        let part = onnx.slice_at(x, &begin, &end, &along, &step_value);
+        updated(onnx, &part, update, rest, bounds)?
+    };
+    if step != 1 {
+        return scattered(onnx, x, &inner, axis, (&begin, &end, &step_value));
+    }
+    let (zero, one, far) = (onnx.ints(&[0]), onnx.ints(&[1]), onnx.ints(&[END]));
+    let before = onnx.slice_at(x, &zero, &begin, &along, &one);
+    let after = onnx.slice_at(x, &end, &far, &along, &one);
+    Ok(onnx.concat(&[before, inner, after], axis as i64))
+}
+
+/// Places slices of `update` at every `step`-th index of an axis.
+fn scattered(
+    onnx: &mut OnnxBuilder,
+    x: &Value,
+    update: &Value,
+    axis: usize,
+    (begin, end, step): (&Value, &Value, &Value),
+) -> Result<Value, Fault> {
+    // The indices that a slice takes are the slice of all indices.
+    let shape = onnx.shape(x);
+    let size = onnx.slice(&shape, &[axis as i64], &[axis as i64 + 1], &[0], &[1]);
+    let size = onnx.squeeze(&size, &[0]);
+    let (zero, one, first) = (onnx.int(0), onnx.int(1), onnx.ints(&[0]));
+    let all = onnx.range(&zero, &size, &one);
+    let indices = onnx.slice_at(&all, begin, end, &first, step);
+    let indices = onnx.unsqueeze(&indices, &[1]);
+    let perm = to_front(axis, bounds_rank(x)?);
+    let (turned, update) = (onnx.transpose(x, &perm), onnx.transpose(update, &perm));
+    let placed = onnx.scatter_nd(&turned, &indices, &update, "none");
+    Ok(onnx.transpose(&placed, &inverse(&perm)))
+}
+
+fn bounds_rank(x: &Value) -> Result<usize, Fault> {
+    rank(x).map_err(|_| Fault::from("a strided update of more than one axis is not offered"))
+}
+
+/// The permutation that moves `axis` to the front.
+pub(super) fn to_front(axis: usize, rank: usize) -> Vec<i64> {
+    std::iter::once(axis).chain((0..rank).filter(|&a| a != axis)).map(|a| a as i64).collect()
+}
+
+/// The permutation that undoes `perm`.
+pub(super) fn inverse(perm: &[i64]) -> Vec<i64> {
+    let mut undo = vec![0; perm.len()];
+    for (to, &from) in perm.iter().enumerate() {
+        undo[from as usize] = to as i64;
+    }
+    undo
+}
+
+fn sliding_windows(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, along, size, stride) = (op.value("x")?, op.int("axis")?, op.int("size")?, op.int_or("stride", 1)?);
+    let dims = x.dims().ok_or("the rank of x must be known")?;
+    let along = axis(along, dims.len())?;
+    let Dim::Fixed(length) = dims[along as usize] else { return Err("the axis of the windows must have a fixed size".into()) };
+    if size < 1 || stride < 1 || size > length as i64 {
+        return Err(format!("windows of {size} with stride {stride} do not fit an axis of {length}").into());
+    }
+    let windows = (length as i64 - size) / stride + 1;
+    let starts: Vec<i64> = (0..windows).flat_map(|w| (0..size).map(move |i| w * stride + i)).collect();
+    let flat = onnx.ints(&starts);
+    let indices = onnx.reshape(&flat, &[windows, size]);
+    Ok(vec![onnx.gather(&x, &indices, along)])
+}

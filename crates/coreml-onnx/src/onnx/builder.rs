@@ -1,0 +1,413 @@
+//! Makes an ONNX graph node by node.
+//!
+//! Only this module touches `NodeProto`. Lowerings write through the verbs of `verbs.rs`, which stand on
+//! [`OnnxBuilder::node`].
+
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use coreml_format::mil::Dim;
+
+use super::{
+    Element, OnnxModel, Port, Source, Weight,
+    model::inline,
+    pb::{
+        AttributeProto, DimensionProto, DimensionValue, GraphProto, NodeProto, TensorShapeProto, TensorTypeProto,
+        TypeProto, ValueInfoProto, attribute_type,
+    },
+};
+
+/// Constants up to this size go into the graph: engines fold shapes and fuse biases with what they find there.
+const INLINE_BYTES: usize = 1024;
+
+/// A value of the graph that is being built, or a constant that is written when a node first reads it.
+#[derive(Clone, Debug)]
+pub(crate) struct Value {
+    name: Rc<str>,
+    element: Element,
+    dims: Option<Vec<Dim>>,
+    /// Whether every element is a number that fp16 has.
+    half: bool,
+    constant: Option<Arc<Source>>,
+}
+
+impl Value {
+    pub(crate) fn element(&self) -> Element {
+        self.element
+    }
+
+    /// Dimensions as the model declares them; `None` for a value in the middle of a lowering.
+    pub(crate) fn dims(&self) -> Option<&[Dim]> {
+        self.dims.as_deref()
+    }
+
+    /// The shape, where every dimension is known.
+    pub(crate) fn shape(&self) -> Option<Vec<usize>> {
+        self.dims()?.iter().map(|d| if let Dim::Fixed(n) = d { Some(*n) } else { None }).collect()
+    }
+
+    pub(crate) fn constant(&self) -> Option<&Arc<Source>> {
+        self.constant.as_ref()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the model declares this value as fp16, so that rounding it there changes nothing.
+    pub(crate) fn is_half(&self) -> bool {
+        self.half
+    }
+
+    /// The same value, declared as fp16 or as something wider.
+    pub(crate) fn with_half(mut self, half: bool) -> Value {
+        self.half = half;
+        self
+    }
+
+    /// The same value with these dimensions.
+    pub(crate) fn with_dims(mut self, dims: Option<Vec<Dim>>) -> Value {
+        self.dims = dims;
+        self
+    }
+}
+
+/// Builds a graph, with nested graphs on a stack.
+pub(crate) struct OnnxBuilder {
+    graphs: Vec<Vec<NodeProto>>,
+    inputs: Vec<Port>,
+    initializers: Vec<super::pb::TensorProto>,
+    weights: Vec<Weight>,
+    names: HashSet<Rc<str>>,
+    node_names: HashSet<String>,
+    written: HashSet<Rc<str>>,
+    /// Values that became outputs, by their inner names.
+    moved: HashMap<Rc<str>, String>,
+    made: HashMap<(Element, Vec<usize>, Bytes), Value>,
+    /// Whether the engine lacks an fp16 type.
+    without_fp16: bool,
+    /// Name of the operation that is being lowered and index of its first node in the innermost graph.
+    op: (String, usize),
+}
+
+/// A node on its way into the graph.
+pub(crate) struct NodeBuilder<'a> {
+    onnx: &'a mut OnnxBuilder,
+    node: NodeProto,
+}
+
+impl OnnxBuilder {
+    pub(crate) fn new(without_fp16: bool) -> OnnxBuilder {
+        OnnxBuilder {
+            without_fp16,
+            graphs: vec![Vec::new()],
+            inputs: Vec::new(),
+            initializers: Vec::new(),
+            weights: Vec::new(),
+            names: HashSet::new(),
+            node_names: HashSet::new(),
+            written: HashSet::new(),
+            moved: HashMap::new(),
+            made: HashMap::new(),
+            op: (String::new(), 0),
+        }
+    }
+
+    /// Declares a graph input. Its name is kept, so inputs come first.
+    pub(crate) fn input(&mut self, name: &str, element: Element, dims: Vec<Dim>) -> Value {
+        let name = self.fresh(name);
+        self.inputs.push(Port { name: name.to_string(), element, dims: dims.iter().map(fixed).collect() });
+        Value { name, element, dims: Some(dims), half: false, constant: None }
+    }
+
+    /// A constant by reference. Nothing is written until a node reads it.
+    pub(crate) fn weight(&mut self, name: &str, element: Element, source: Arc<Source>) -> Value {
+        let dims = source.shape().into_iter().map(Dim::Fixed).collect();
+        Value { name: self.fresh(name), element, dims: Some(dims), half: false, constant: Some(source) }
+    }
+
+    /// A small constant of our own making; equal ones are shared.
+    pub(crate) fn made(&mut self, element: Element, source: Source) -> Value {
+        let bytes = Weight::new(String::new(), element, Arc::new(source.clone())).bytes();
+        let key = (element, source.shape(), bytes);
+        if let Some(value) = self.made.get(&key) {
+            return value.clone();
+        }
+        let value = self.weight("const", element, Arc::new(source));
+        self.made.insert(key, value.clone());
+        value
+    }
+
+    /// Starts the lowering of an operation; nodes up to [`OnnxBuilder::end`] belong to it.
+    pub(crate) fn begin(&mut self, name: &str) {
+        self.op = (name.to_owned(), self.nodes().len());
+    }
+
+    /// Ends an operation: names its nodes after it and its results as the model does. A result that no node of the
+    /// operation makes (it passed an operand through) keeps its name.
+    pub(crate) fn end(&mut self, results: Vec<Value>, names: &[&str]) -> Vec<Value> {
+        let (op, first) = std::mem::take(&mut self.op);
+        let last = self.nodes().len();
+        for i in first..last {
+            let name = if i + 1 == last { op.clone() } else { format!("{op}/{}", self.nodes()[i].op_type) };
+            let name = self.fresh_node(name);
+            self.nodes()[i].name = name;
+        }
+        results.into_iter().zip(names).map(|(value, name)| self.rename(value, name, first)).collect()
+    }
+
+    fn rename(&mut self, value: Value, name: &str, first: usize) -> Value {
+        let made_here = self.nodes()[first..].iter().any(|n| n.output.iter().any(|o| **o == *value.name));
+        if !made_here || *value.name == *name {
+            return value;
+        }
+        let new = self.fresh(name);
+        for node in &mut self.nodes()[first..] {
+            for place in node.input.iter_mut().chain(&mut node.output).filter(|place| ***place == *value.name) {
+                *place = new.to_string();
+            }
+        }
+        Value { name: new, ..value }
+    }
+
+    /// Starts a nested graph. Its nodes see every value of the graphs around it.
+    pub(crate) fn open_graph(&mut self) {
+        self.graphs.push(Vec::new());
+    }
+
+    /// Ends a nested graph.
+    pub(crate) fn close_graph(&mut self, name: &str, inputs: &[Value], outputs: &[Value]) -> GraphProto {
+        let outputs = outputs.iter().map(|value| self.own(value)).collect::<Vec<_>>();
+        GraphProto {
+            node: self.graphs.pop().expect("opened before"),
+            name: name.to_owned(),
+            initializer: Vec::new(),
+            input: inputs.iter().map(|v| value_info(&v.name, v.element, v.dims())).collect(),
+            // Shapes of results are left to inference: in a loop they may change.
+            output: outputs.iter().map(|v| value_info(&v.name, v.element, None)).collect(),
+        }
+    }
+
+    /// An input of a nested graph.
+    pub(crate) fn graph_input(&mut self, name: &str, element: Element, dims: Option<Vec<Dim>>) -> Value {
+        Value { name: self.fresh(name), element, dims, half: false, constant: None }
+    }
+
+    /// A value that a node of the innermost graph makes, as graph outputs must be; a copy where it is not.
+    fn own(&mut self, value: &Value) -> Value {
+        let made_here = self.nodes().iter().any(|n| n.output.iter().any(|o| **o == *value.name));
+        if made_here { value.clone() } else { self.node("Identity").arg(value).out(value.element) }
+    }
+
+    /// Keeps names free for the graph's outputs; [`OnnxBuilder::finish`] gives them.
+    pub(crate) fn reserve<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
+        self.names.extend(names.into_iter().map(Rc::from));
+    }
+
+    /// Ends the graph. Each output gets a port of its reserved name.
+    pub(crate) fn finish(mut self, graph: &str, outputs: Vec<(String, Value)>) -> OnnxModel {
+        let mut ports: Vec<Port> = Vec::with_capacity(outputs.len());
+        let mut infos = Vec::with_capacity(outputs.len());
+        for (name, value) in outputs {
+            // A value that is an output already, an input or a constant goes out as a copy.
+            let made = self.graphs[0].iter().any(|n| n.output.iter().any(|o| **o == *value.name));
+            if made {
+                rename_all(&mut self.graphs[0], &value.name, &name);
+                self.moved.insert(value.name.clone(), name.clone());
+            } else {
+                let source = self.moved.get(&value.name).map_or(value.name.clone(), |name| name.as_str().into());
+                let source = Value { name: source, ..value.clone() };
+                self.node("Identity").arg(&source).out_named(value.element, name.as_str().into());
+            }
+            infos.push(value_info(&name, value.element, value.dims()));
+            let dims = value.dims().unwrap_or_default().iter().map(fixed).collect();
+            ports.push(Port { name, element: value.element, dims });
+        }
+        let info = |port: &Port| {
+            let dims: Vec<Dim> = port.dims.iter().map(|d| d.map_or(Dim::Unknown, Dim::Fixed)).collect();
+            value_info(&port.name, port.element, Some(&dims))
+        };
+        let graph = GraphProto {
+            node: self.graphs.pop().expect("the outermost graph"),
+            name: graph.to_owned(),
+            initializer: self.initializers,
+            input: self.inputs.iter().map(info).collect(),
+            output: infos,
+        };
+        OnnxModel { graph, inputs: self.inputs, outputs: ports, weights: self.weights }
+    }
+
+    pub(super) fn without_fp16(&self) -> bool {
+        self.without_fp16
+    }
+
+    /// Starts a node. Attributes, operands and results follow; see [`NodeBuilder`].
+    pub(super) fn node(&mut self, op_type: &str) -> NodeBuilder<'_> {
+        NodeBuilder { node: NodeProto { op_type: op_type.to_owned(), ..NodeProto::default() }, onnx: self }
+    }
+
+    /// A name that no value has yet: `stem`, or `stem` with a number.
+    fn fresh(&mut self, stem: &str) -> Rc<str> {
+        let stem = if stem.is_empty() { "value" } else { stem };
+        let mut name: Rc<str> = stem.into();
+        let mut n = self.names.len();
+        while !self.names.insert(name.clone()) {
+            name = format!("{stem}.{n}").into();
+            n += 1;
+        }
+        name
+    }
+
+    fn fresh_node(&mut self, name: String) -> String {
+        let mut n = self.node_names.len();
+        let mut unique = name.clone();
+        while !self.node_names.insert(unique.clone()) {
+            unique = format!("{name}.{n}");
+            n += 1;
+        }
+        unique
+    }
+
+    fn nodes(&mut self) -> &mut Vec<NodeProto> {
+        self.graphs.last_mut().expect("the outermost graph is always there")
+    }
+
+    /// Writes a constant when it is first read.
+    fn write(&mut self, value: &Value) {
+        let Some(source) = value.constant.clone() else { return };
+        if !self.written.insert(value.name.clone()) {
+            return;
+        }
+        let weight = Weight::new(value.name.to_string(), value.element, source);
+        if weight.byte_len() <= INLINE_BYTES {
+            self.initializers.push(inline(&value.name, value.element, &weight.shape(), weight.bytes()));
+        } else {
+            self.weights.push(weight);
+        }
+    }
+}
+
+impl NodeBuilder<'_> {
+    pub(super) fn arg(mut self, value: &Value) -> Self {
+        self.onnx.write(value);
+        self.node.input.push(value.name.to_string());
+        self
+    }
+
+    pub(super) fn args<'v>(self, values: impl IntoIterator<Item = &'v Value>) -> Self {
+        values.into_iter().fold(self, |node, value| node.arg(value))
+    }
+
+    /// An optional operand; left out as an empty name.
+    pub(super) fn maybe(mut self, value: Option<&Value>) -> Self {
+        match value {
+            Some(value) => self.arg(value),
+            None => {
+                self.node.input.push(String::new());
+                self
+            }
+        }
+    }
+
+    fn attribute(mut self, name: &str, r#type: i32, set: impl FnOnce(&mut AttributeProto)) -> Self {
+        let mut attribute = AttributeProto { name: name.to_owned(), r#type, ..AttributeProto::default() };
+        set(&mut attribute);
+        self.node.attribute.push(attribute);
+        self
+    }
+
+    pub(super) fn int(self, name: &str, value: i64) -> Self {
+        self.attribute(name, attribute_type::INT, |a| a.i = Some(value))
+    }
+
+    pub(super) fn float(self, name: &str, value: f32) -> Self {
+        self.attribute(name, attribute_type::FLOAT, |a| a.f = Some(value))
+    }
+
+    pub(super) fn string(self, name: &str, value: &str) -> Self {
+        self.attribute(name, attribute_type::STRING, |a| a.s = Some(value.as_bytes().to_vec()))
+    }
+
+    pub(super) fn ints(self, name: &str, values: &[i64]) -> Self {
+        self.attribute(name, attribute_type::INTS, |a| a.ints = values.to_vec())
+    }
+
+    pub(super) fn floats(self, name: &str, values: &[f32]) -> Self {
+        self.attribute(name, attribute_type::FLOATS, |a| a.floats = values.to_vec())
+    }
+
+    pub(super) fn strings(self, name: &str, values: &[&str]) -> Self {
+        self.attribute(name, attribute_type::STRINGS, |a| {
+            a.strings = values.iter().map(|v| v.as_bytes().to_vec()).collect();
+        })
+    }
+
+    pub(super) fn tensor(self, name: &str, element: Element, shape: &[usize], bytes: Bytes) -> Self {
+        self.attribute(name, attribute_type::TENSOR, |a| a.t = Some(inline("", element, shape, bytes)))
+    }
+
+    pub(super) fn graph(self, name: &str, graph: GraphProto) -> Self {
+        self.attribute(name, attribute_type::GRAPH, |a| a.g = Some(graph))
+    }
+
+    /// Adds the node, which has one result.
+    pub(super) fn out(self, element: Element) -> Value {
+        self.outs(&[element]).pop().expect("one element gives one result")
+    }
+
+    /// Adds the node, with one result for each element type.
+    pub(super) fn outs(self, elements: &[Element]) -> Vec<Value> {
+        let stem = format!("{}/{}", self.onnx.op.0, self.node.op_type);
+        let named = elements.iter().map(|&element| (element, self.onnx.fresh(&stem))).collect::<Vec<_>>();
+        self.emit(named)
+    }
+
+    fn out_named(self, element: Element, name: Rc<str>) -> Value {
+        self.emit(vec![(element, name)]).pop().expect("one name gives one result")
+    }
+
+    fn emit(mut self, named: Vec<(Element, Rc<str>)>) -> Vec<Value> {
+        self.node.output = named.iter().map(|(_, name)| name.to_string()).collect();
+        if self.onnx.op.0.is_empty() {
+            self.node.name = self.onnx.fresh_node(self.node.output[0].clone());
+        }
+        self.onnx.nodes().push(self.node);
+        named.into_iter().map(|(element, name)| Value { name, element, dims: None, half: false, constant: None }).collect()
+    }
+}
+
+fn rename_all(nodes: &mut [NodeProto], from: &str, to: &str) {
+    for node in nodes {
+        for place in node.input.iter_mut().chain(&mut node.output).filter(|place| *place == from) {
+            *place = to.to_owned();
+        }
+        for graph in node.attribute.iter_mut().filter_map(|a| a.g.as_mut()) {
+            rename_all(&mut graph.node, from, to);
+        }
+    }
+}
+
+fn fixed(dim: &Dim) -> Option<usize> {
+    if let Dim::Fixed(n) = dim { Some(*n) } else { None }
+}
+
+fn value_info(name: &str, element: Element, dims: Option<&[Dim]>) -> ValueInfoProto {
+    let shape = dims.map(|dims| TensorShapeProto {
+        dim: dims
+            .iter()
+            .enumerate()
+            .map(|(axis, dim)| DimensionProto {
+                value: Some(match dim {
+                    Dim::Fixed(n) => DimensionValue::Value(*n as i64),
+                    Dim::Unknown => DimensionValue::Param(format!("{name}_{axis}")),
+                }),
+            })
+            .collect(),
+    });
+    let tensor_type = Some(TensorTypeProto { elem_type: element.number(), shape });
+    ValueInfoProto { name: name.to_owned(), r#type: Some(TypeProto { tensor_type }) }
+}

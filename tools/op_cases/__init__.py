@@ -1,0 +1,1 @@
+"""The cases of `tools/op_fixtures.py`, one module per family of ops."""
