@@ -117,7 +117,7 @@ def build_program(case: Case) -> Program:
         outputs = list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
         outputs = [model_output(x) for x in outputs]
         for i, output in enumerate(outputs):
-            output.name = "y" if len(outputs) == 1 else f"y_{i}"
+            output.name = "out" if len(outputs) == 1 else f"out_{i}"
         function.set_outputs(outputs)
     program.add_function("main", function)
     return program

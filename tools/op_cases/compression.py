@@ -224,7 +224,8 @@ IOS18 = [
 def sparse(name: str, count: int, shape: tuple, width: str = "fp32") -> Case:
     x = normal(*shape, dtype=width)
     return added("constexpr_sparse_to_dense", f"ios18_{name}", sparse_to_dense, x, "iOS18",
-                 nonzero_data=const(normal(count, dtype=width)), mask=first_bits_set(count, *shape), mask_type="uint1")  # fmt: skip
+                 nonzero_data=const(normal(count, dtype=width)), mask=first_bits_set(count, *shape),
+                 mask_type="uint1")  # fmt: skip
 
 
 def lut_to_sparse(name: str, count: int, shape: tuple, tables: tuple, width: str) -> Case:

@@ -1,3 +1,19 @@
-//! The command `ane`.
+//! The command `ane`: runs, inspects and exports Core ML models on any machine.
 
-fn main() {}
+mod cli;
+mod exit;
+mod interrupt;
+mod schema;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    interrupt::install();
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}

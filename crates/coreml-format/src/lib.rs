@@ -20,6 +20,7 @@ mod pb;
 pub mod schema;
 mod source;
 pub mod spec;
+pub mod stats;
 mod tensor;
 mod weights;
 

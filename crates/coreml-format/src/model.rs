@@ -9,7 +9,8 @@ use crate::{ReadError, mil::Program, nn::NeuralNetwork, schema::Schema};
 pub struct Model {
     /// The path that was opened.
     pub path: PathBuf,
-    /// The version of the file format; [`spec::minimum_os`](crate::spec::minimum_os) says what it needs.
+    /// The version of the file format; [`spec::minimum_os`](crate::spec::minimum_os) says what it needs. 0 where a
+    /// compiled model does not say.
     pub spec_version: u32,
     /// Inputs, outputs, functions and metadata.
     pub schema: Schema,

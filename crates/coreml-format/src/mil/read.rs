@@ -54,8 +54,7 @@ impl Reader<'_> {
             let found: Vec<&str> = function.block_specializations.keys().map(String::as_str).collect();
             self.flaw(format!("its opset is {opset}, but it has blocks for {} only", quote(&found.join(", "))))
         })?;
-        let inputs = function.inputs.into_iter().map(named).collect::<Result<_, _>>();
-        let inputs = inputs.map_err(|reason| self.flaw(format!("input {reason}")))?;
+        let inputs = all_named(function.inputs).map_err(|reason| self.flaw(format!("input {reason}")))?;
         Ok(Function { inputs, opset, block: self.block(block, 1)? })
     }
 
@@ -67,8 +66,7 @@ impl Reader<'_> {
         if self.ops > OP_LIMIT {
             return Err(self.flaw(format!("has more than {OP_LIMIT} operations")));
         }
-        let inputs = block.inputs.into_iter().map(named).collect::<Result<_, _>>();
-        let inputs = inputs.map_err(|reason| self.flaw(format!("block input {reason}")))?;
+        let inputs = all_named(block.inputs).map_err(|reason| self.flaw(format!("block input {reason}")))?;
         let mut ops = Vec::with_capacity(block.operations.len());
         for (index, op) in block.operations.into_iter().enumerate() {
             let op = pb::decode(op, &format!("operation number {index}")).map_err(|reason| self.flaw(reason))?;
@@ -88,7 +86,7 @@ impl Reader<'_> {
 
         let parts = || -> Result<Op, String> {
             let inputs = inputs.into_iter().map(|entry| self.input(entry)).collect::<Result<_, _>>()?;
-            let outputs = outputs.into_iter().map(named).collect::<Result<_, _>>();
+            let outputs = all_named(outputs);
             let attributes = attributes.into_iter().filter(|entry| entry.key != "name");
             Ok(Op {
                 kind,
@@ -113,16 +111,20 @@ impl Reader<'_> {
         if bindings.is_empty() {
             return Err(format!("operand {} is bound to nothing", quote(&parameter)));
         }
-        let arguments: Result<Vec<Argument>, String> = bindings
-            .into_iter()
-            .map(|binding| match binding.binding {
-                Some(message::Binding::Name(name)) if !name.is_empty() => Ok(Argument::Name(name)),
-                Some(message::Binding::Value(value)) => Ok(Argument::Value(read_value(value, self.weights)?)),
-                Some(message::Binding::Name(_)) | None => Err("is bound to nothing".to_owned()),
-            })
-            .collect();
-        let arguments = arguments.map_err(|reason| format!("operand {}: {reason}", quote(&parameter)))?;
+        let mut arguments = Vec::with_capacity(bindings.len());
+        for binding in bindings {
+            let argument = self.argument(binding);
+            arguments.push(argument.map_err(|reason| format!("operand {}: {reason}", quote(&parameter)))?);
+        }
         Ok((parameter, arguments))
+    }
+
+    fn argument(&mut self, binding: message::ArgumentBinding) -> Result<Argument, String> {
+        match binding.binding {
+            Some(message::Binding::Name(name)) if !name.is_empty() => Ok(Argument::Name(name)),
+            Some(message::Binding::Value(value)) => Ok(Argument::Value(read_value(value, self.weights)?)),
+            Some(message::Binding::Name(_)) | None => Err("is bound to nothing".to_owned()),
+        }
     }
 
     fn attribute(&mut self, entry: message::AttributeEntry) -> Result<(String, Value), String> {
@@ -136,6 +138,15 @@ impl Reader<'_> {
 /// Where an operation stands, for messages: `main: conv "conv_0"`.
 pub(super) fn place(function: &str, kind: &str, name: &str) -> String {
     format!("{function}: {kind} {}", quote(name))
+}
+
+/// Values with their types, in no more memory than they need: `collect` would keep that of the messages.
+fn all_named(values: Vec<message::NamedValueType>) -> Result<Vec<Named>, String> {
+    let mut all = Vec::with_capacity(values.len());
+    for value in values {
+        all.push(named(value)?);
+    }
+    Ok(all)
 }
 
 fn named(value: message::NamedValueType) -> Result<Named, String> {

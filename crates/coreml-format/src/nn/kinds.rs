@@ -1,6 +1,6 @@
 //! Names of the layers, and their field numbers in `NeuralNetworkLayer`.
 
-use super::LayerKind;
+use super::{Activation, LayerKind, Weight};
 
 impl LayerKind {
     /// The name in `NeuralNetwork.proto`: `convolution`, `softmaxND`.
@@ -27,6 +27,38 @@ impl LayerKind {
             LayerKind::EmbeddingNd { .. } => "embeddingND",
             LayerKind::Other(name) => name,
         }
+    }
+
+    /// Every weight of the layer, biases too.
+    pub fn weights(&self) -> Vec<&Weight> {
+        let (first, second) = match self {
+            LayerKind::Convolution(convolution) => (Some(&convolution.weights), convolution.bias.as_ref()),
+            LayerKind::Activation(Activation::Prelu { alpha }) => (Some(alpha), None),
+            LayerKind::Activation(Activation::ParametricSoftplus { alpha, beta }) => (Some(alpha), Some(beta)),
+            LayerKind::InnerProduct { weights, bias, .. } | LayerKind::EmbeddingNd { weights, bias, .. } => {
+                (Some(weights), bias.as_ref())
+            }
+            LayerKind::Scale { scale, bias, .. } => (Some(scale), bias.as_ref()),
+            LayerKind::BatchedMatmul { weights, bias, .. } => {
+                (weights.as_ref().map(|(_, _, weights)| weights), bias.as_ref())
+            }
+            LayerKind::LoadConstantNd { data, .. } => (Some(data), None),
+            LayerKind::Pooling(_)
+            | LayerKind::Activation(_)
+            | LayerKind::Mvn { .. }
+            | LayerKind::Add { .. }
+            | LayerKind::Multiply { .. }
+            | LayerKind::AddBroadcastable
+            | LayerKind::MultiplyBroadcastable
+            | LayerKind::Gelu { .. }
+            | LayerKind::SoftmaxNd { .. }
+            | LayerKind::Softmax
+            | LayerKind::ReshapeStatic { .. }
+            | LayerKind::Transpose { .. }
+            | LayerKind::ExpandDims { .. }
+            | LayerKind::Other(_) => (None, None),
+        };
+        first.into_iter().chain(second).collect()
     }
 }
 

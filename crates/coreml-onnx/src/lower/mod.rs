@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn every_mil_op_is_lowered_or_excused() {
-        let excused: Vec<&str> = include_str!("excused.txt").lines().collect();
+        let excused: Vec<&str> = include_str!("excused.txt").lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
         for name in include_str!("mil_ops.txt").lines() {
             assert!(ops().contains(&name) != excused.contains(&name), "{name}");
         }

@@ -107,5 +107,13 @@ fn local_response_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     if size < 1 {
         return Err(format!("size is {size}, expected at least 1").into());
     }
-    Ok(vec![onnx.lrn(&x, size, alpha, beta, k)])
+    match x.dims().map(<[_]>::len) {
+        Some(4) => Ok(vec![onnx.lrn(&x, size, alpha, beta, k)]),
+        Some(3) => {
+            let raised = onnx.unsqueeze(&x, &[3]);
+            let normal = onnx.lrn(&raised, size, alpha, beta, k);
+            Ok(vec![onnx.squeeze(&normal, &[3])])
+        }
+        _ => Err("x must have rank 3 or 4".into()),
+    }
 }

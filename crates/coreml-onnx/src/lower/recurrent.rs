@@ -45,7 +45,7 @@ fn lstm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let results = onnx.recurrent("LSTM", &net, false);
     let [all, last_h, last_c] = &results[..] else { return Err("it must have three results".into()) };
     let (last_h, last_c) = (by_batch(onnx, last_h, n, hidden), by_batch(onnx, last_c, n, hidden));
-    let all = if sequence { all_steps(onnx, all, n, hidden) } else { onnx.unsqueeze(&last_h, &[0]) };
+    let all = if sequence { all_steps(onnx, all, direction, hidden) } else { onnx.unsqueeze(&last_h, &[0]) };
     Ok(vec![all, last_h, last_c])
 }
 
@@ -130,10 +130,13 @@ fn by_batch(onnx: &mut OnnxBuilder, x: &Value, directions: usize, hidden: usize)
     onnx.reshape(&turned, &[-1, (directions * hidden) as i64])
 }
 
-/// (steps, directions, batch, hidden) to (steps, batch, directions * hidden).
-fn all_steps(onnx: &mut OnnxBuilder, x: &Value, directions: usize, hidden: usize) -> Value {
+/// (steps, directions, batch, hidden) to (steps, batch, directions * hidden). What runs in reverse alone stays in the
+/// order in which it ran, where ONNX has the order of the inputs (coremltools 9.0's tests of `lstm`).
+fn all_steps(onnx: &mut OnnxBuilder, x: &Value, direction: &str, hidden: usize) -> Value {
+    let directions = if direction == "bidirectional" { 2 } else { 1 };
     if directions == 1 {
-        return onnx.squeeze(x, &[1]);
+        let steps = onnx.squeeze(x, &[1]);
+        return if direction == "reverse" { onnx.reversed(&steps, &[0]) } else { steps };
     }
     let turned = onnx.transpose(x, &[0, 2, 1, 3]);
     let shape = onnx.ints(&[0, 0, (directions * hidden) as i64]);

@@ -14,6 +14,8 @@ pub(super) const OPS: &[Lowering] = &[
 ];
 
 const NEAREST: Resize = Resize { mode: "nearest", coordinates: "asymmetric", nearest: "floor" };
+/// Pixel centres: coremltools writes TensorFlow's `half_pixel_centers` as this operation, and as no other.
+const NEAREST_CENTRE: Resize = Resize { mode: "nearest", coordinates: "half_pixel", nearest: "round_prefer_ceil" };
 const ALIGNED: Resize = Resize { mode: "linear", coordinates: "align_corners", nearest: "" };
 const HALF_PIXEL: Resize = Resize { mode: "linear", coordinates: "half_pixel", nearest: "" };
 const ASYMMETRIC: Resize = Resize { mode: "linear", coordinates: "asymmetric", nearest: "" };
@@ -69,7 +71,7 @@ fn target(op: &OpReader<'_>) -> Result<[i64; 2], Fault> {
 
 fn resize_nearest_neighbor(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, target) = (op.value("x")?, target(op)?);
-    Ok(vec![resized(onnx, &x, target, NEAREST)?])
+    Ok(vec![resized(onnx, &x, target, NEAREST_CENTRE)?])
 }
 
 fn resize_bilinear(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {

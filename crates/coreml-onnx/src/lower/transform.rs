@@ -1,6 +1,6 @@
 //! Shapes, slices and layout.
 
-use coreml_format::mil::Dim;
+use coreml_format::mil::{Dim, Opset};
 
 use super::{Fault, Lowering, OpReader, Results, axes, axis};
 use crate::onnx::{Element, OnnxBuilder, Value};
@@ -92,12 +92,10 @@ fn reshape(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     if wanted.iter().any(|&d| d < -1) || wanted.iter().filter(|&&d| d == -1).count() > 1 {
         return Err(format!("cannot reshape to {wanted:?}").into());
     }
+    copy_sizes(op.opset(), x.dims().ok_or("the rank of x must be known")?, &mut wanted)?;
     if let Some(given) = x.shape() {
         let total: usize = given.iter().product();
-        for (i, size) in wanted.iter_mut().enumerate().filter(|(_, size)| **size == 0) {
-            *size = *given.get(i).ok_or("a size of 0 copies a dimension that x does not have")? as i64;
-        }
-        let known: i64 = wanted.iter().filter(|&&d| d != -1).product();
+        let known = wanted.iter().filter(|&&d| d != -1).try_fold(1i64, |n, &d| n.checked_mul(d)).unwrap_or(0);
         let fits = if wanted.contains(&-1) { known > 0 && total as i64 % known == 0 } else { known == total as i64 };
         if !fits {
             return Err(format!("cannot reshape {given:?} ({total} elements) to {wanted:?}").into());
@@ -105,6 +103,25 @@ fn reshape(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     }
     let shape = onnx.ints(&wanted);
     Ok(vec![onnx.reshape_to(&x, &shape, true)])
+}
+
+/// Puts the size that it copies in the place of each 0, where that is fixed. A 0 copies the dimension at its own
+/// place; from iOS 17 on, at its place counted from the right, or is 1 where x has none there (docs of `reshape`,
+/// coremltools 9.0). A size that stays 0 is one that ONNX copies in the same way.
+fn copy_sizes(opset: Opset, given: &[Dim], wanted: &mut [i64]) -> Result<(), Fault> {
+    let behind = wanted.len() as i64 - given.len() as i64;
+    let shift = if opset >= Opset::IOS17 { behind } else { 0 };
+    for (i, size) in wanted.iter_mut().enumerate().filter(|(_, size)| **size == 0) {
+        let from = i as i64 - shift;
+        *size = match usize::try_from(from).ok().and_then(|from| given.get(from)) {
+            Some(Dim::Fixed(n)) => *n as i64,
+            Some(Dim::Unknown) if shift == 0 => 0,
+            Some(Dim::Unknown) => return Err("a size of 0 copies a dimension of unknown size from another place".into()),
+            None if opset >= Opset::IOS17 => 1,
+            None => return Err("a size of 0 copies a dimension that x does not have".into()),
+        };
+    }
+    Ok(())
 }
 
 /// Replaces dimensions `begins..ends` of each reference, concatenated, as the new shape.
@@ -130,8 +147,7 @@ fn reverse(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, along) = (op.value("x")?, op.maybe_ints("axes")?);
     let rank = rank(&x)?;
     let along = axes(&along.unwrap_or_else(|| (0..rank as i64).collect()), rank)?;
-    let n = along.len();
-    Ok(vec![onnx.slice(&x, &vec![END; n], &vec![BEFORE; n], &along, &vec![-1; n])])
+    Ok(vec![onnx.reversed(&x, &along)])
 }
 
 /// The bounds of a slice: begin, end and step of each axis, and which axes go.
@@ -324,7 +340,8 @@ fn updated(onnx: &mut OnnxBuilder, x: &Value, update: &Value, cut: &[usize], bou
     let inner = if rest.is_empty() {
         update.clone()
     } else {
-        let part = onnx.slice_at(x, &begin, &end, &along, &step_value);
+        let unknown = x.dims().map(|dims| vec![Dim::Unknown; dims.len()]);
+        let part = onnx.slice_at(x, &begin, &end, &along, &step_value).with_dims(unknown);
         updated(onnx, &part, update, rest, bounds)?
     };
     if step != 1 {
@@ -352,14 +369,10 @@ fn scattered(
     let all = onnx.range(&zero, &size, &one);
     let indices = onnx.slice_at(&all, begin, end, &first, step);
     let indices = onnx.unsqueeze(&indices, &[1]);
-    let perm = to_front(axis, bounds_rank(x)?);
+    let perm = to_front(axis, rank(x)?);
     let (turned, update) = (onnx.transpose(x, &perm), onnx.transpose(update, &perm));
     let placed = onnx.scatter_nd(&turned, &indices, &update, "none");
     Ok(onnx.transpose(&placed, &inverse(&perm)))
-}
-
-fn bounds_rank(x: &Value) -> Result<usize, Fault> {
-    rank(x).map_err(|_| Fault::from("a strided update of more than one axis is not offered"))
 }
 
 /// The permutation that moves `axis` to the front.

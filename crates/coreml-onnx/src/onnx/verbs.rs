@@ -165,7 +165,13 @@ impl OnnxBuilder {
     pub(crate) fn select(&mut self, condition: &Value, x: &Value, y: &Value) -> Value {
         let condition = self.cast(condition, Element::Bool);
         let (x, y) = self.unify(x, y);
-        self.node("Where").args([&condition, &x, &y]).out(x.element())
+        if x.element() != Element::Bool {
+            return self.node("Where").args([&condition, &x, &y]).out(x.element());
+        }
+        // ONNX Runtime has no kernel that selects booleans.
+        let (x, y) = (self.cast(&x, Element::I32), self.cast(&y, Element::I32));
+        let chosen = self.node("Where").args([&condition, &x, &y]).out(Element::I32);
+        self.cast(&chosen, Element::Bool)
     }
 
     /// An activation with one float attribute.
@@ -243,6 +249,13 @@ impl OnnxBuilder {
     /// A slice whose bounds are int64 values.
     pub(crate) fn slice_at(&mut self, x: &Value, starts: &Value, ends: &Value, axes: &Value, steps: &Value) -> Value {
         self.node("Slice").args([x, starts, ends, axes, steps]).out(x.element())
+    }
+
+    /// The elements of each of `axes` in reverse order.
+    pub(crate) fn reversed(&mut self, x: &Value, axes: &[i64]) -> Value {
+        let n = axes.len();
+        let (last, before_first) = (i64::from(i32::MAX), -i64::from(i32::MAX));
+        self.slice(x, &vec![last; n], &vec![before_first; n], axes, &vec![-1; n])
     }
 
     pub(crate) fn expand(&mut self, x: &Value, shape: &Value) -> Value {

@@ -1,0 +1,57 @@
+//! The command line: one file for each command.
+
+mod completions;
+mod export;
+mod inspect;
+
+use clap::{Parser, Subcommand};
+
+use crate::{exit, terminal};
+
+/// Run Core ML models on any machine.
+///
+/// Takes the files that apps ship (.mlpackage, .mlmodel), on Linux, Windows and macOS: runs them on ONNX Runtime or on
+/// the built-in engine rten, tells what is inside, and exports them to ONNX.
+#[derive(Parser)]
+#[command(name = "ane", version, styles = terminal::HELP, max_term_width = 100, after_long_help = after_help())]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Inspect(inspect::Arguments),
+    Export(export::Arguments),
+    Completions(completions::Arguments),
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Inspect(arguments) => inspect::run(&arguments),
+            Command::Export(arguments) => export::run(&arguments),
+            Command::Completions(arguments) => completions::run(&arguments),
+        }
+    }
+}
+
+fn after_help() -> String {
+    let bold = terminal::BOLD;
+    format!(
+        "{bold}Start here:{bold:#}
+  ane inspect model.mlpackage                   what it takes and gives, and what is inside
+  ane run model.mlpackage photo.jpg             the answer for a picture
+  ane run model.mlpackage --random 1            a first try of any model
+  ane run model.mlpackage --inputs x.npz --outputs y.npz
+  ane export model.mlpackage -o model.onnx      the same network for other tools
+  ane engine install                            the faster engine, ONNX Runtime
+
+Answers go to stdout, everything else to stderr. Colour is for terminals only; NO_COLOR=1 turns it off.
+
+{bold}Exit codes:{bold:#}
+{}",
+        exit::TABLE
+    )
+}

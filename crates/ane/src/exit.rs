@@ -1,0 +1,99 @@
+//! How the command ends: its exit codes, and the one line that says why.
+
+use std::{io, process::ExitCode};
+
+use anstream::eprintln;
+use apple_silicon::ane::errors::ANEError;
+
+use crate::terminal::{BAD, clean};
+
+/// The exit codes, as `ane --help` prints them.
+pub(crate) const TABLE: &str = "\
+   0  done
+   1  something else failed: a file could not be written, or a fault of this program
+   2  the command line is wrong
+   3  there is no model at the path
+   4  the model's file is damaged, or is no Core ML model
+   5  the model is sound, but no engine here takes it
+   6  the prediction failed
+   7  the prediction did not end in time
+   8  out of memory, or over a limit
+   9  the engine is not available here
+  10  an input is missing, unknown, or of the wrong kind, shape or type
+ 130  interrupted (Ctrl-C)";
+
+const OTHER: u8 = 1;
+const USAGE: u8 = 2;
+const MODEL_NOT_FOUND: u8 = 3;
+const INVALID_MODEL: u8 = 4;
+const NOT_SUPPORTED: u8 = 5;
+const INFERENCE_FAILED: u8 = 6;
+const TIMEOUT: u8 = 7;
+const LIMIT: u8 = 8;
+const ENGINE_UNAVAILABLE: u8 = 9;
+const INVALID_INPUT: u8 = 10;
+/// What a shell says of a process that SIGINT ended.
+pub(crate) const INTERRUPTED: i32 = 130;
+
+/// What this command finds wrong before the library is asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The command line makes no sense for this model.
+    #[error("{0}")]
+    Usage(String),
+    /// An input cannot be read, or is not what the model takes.
+    #[error("{0}")]
+    Input(String),
+}
+
+/// Prints why the command failed, and gives its exit code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        return ExitCode::SUCCESS; // whoever reads has seen enough: `ane inspect MODEL | head`
+    }
+    eprintln!("{BAD}error{BAD:#}: {}", clean(&format!("{error:#}")));
+    ExitCode::from(code(error))
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    let refusal = error.chain().find_map(|e| e.downcast_ref::<Refusal>()).map(|refusal| match refusal {
+        Refusal::Usage(_) => USAGE,
+        Refusal::Input(_) => INVALID_INPUT,
+    });
+    let library = || error.chain().find_map(|e| e.downcast_ref::<ANEError>()).map(library_code);
+    refusal.or_else(library).unwrap_or(OTHER)
+}
+
+fn library_code(error: &ANEError) -> u8 {
+    match error {
+        ANEError::Unavailable => ENGINE_UNAVAILABLE,
+        ANEError::ModelNotFound(_) => MODEL_NOT_FOUND,
+        ANEError::InvalidModelFormat(_) => INVALID_MODEL,
+        ANEError::CompilationFailed(_) => NOT_SUPPORTED,
+        ANEError::InferenceFailed(_) => INFERENCE_FAILED,
+        ANEError::Timeout(_) => TIMEOUT,
+        ANEError::ResourceLimit(_) | ANEError::MemoryAllocationFailed(_) => LIMIT,
+        ANEError::InvalidShape(_) | ANEError::UnsupportedPrecision(_) => INVALID_INPUT,
+        ANEError::ModelAlreadyLoaded(_) | ANEError::Internal(_) => OTHER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn codes_survive_context() {
+        let timeout: anyhow::Result<()> = Err(ANEError::Timeout(5).into());
+        assert_eq!(code(&timeout.context("a.npz").unwrap_err()), TIMEOUT);
+        let refusal: anyhow::Result<()> = Err(Refusal::Input("no such input".to_owned()).into());
+        assert_eq!(code(&refusal.context("a.npz").unwrap_err()), INVALID_INPUT);
+        assert_eq!(code(&anyhow::anyhow!("disk full")), OTHER);
+    }
+}

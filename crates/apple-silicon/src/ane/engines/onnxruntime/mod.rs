@@ -1,0 +1,122 @@
+//! ONNX Runtime, loaded at run time.
+//!
+//! [`discovery`] finds the library, [`runtime`] loads it once for the process, and a [`Model`](model::Model) keeps a
+//! pool of sessions that share their weights.
+
+mod discovery;
+mod model;
+mod optimized;
+mod runtime;
+
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
+
+use coreml_onnx::{OnnxModel, Storage};
+
+pub(super) use self::discovery::{data_folder, library_name};
+use self::{
+    discovery::Origin,
+    model::{Model, Parts},
+    runtime::Runtime,
+};
+use super::{Engine, EngineOptions, Installed, LoadedEngineModel, Refusal, Status};
+use crate::ane::errors::{ANEError, Result};
+
+/// The engine's name on the command line.
+pub(super) const NAME: &str = "onnxruntime";
+
+/// ONNX Runtime, loaded.
+pub(super) struct OnnxRuntime {
+    runtime: Arc<Runtime>,
+}
+
+impl OnnxRuntime {
+    /// Loads the library, or takes the one that the process has loaded before.
+    ///
+    /// # Errors
+    /// Half a sentence that says what was looked at and what went wrong.
+    pub(super) fn load(threads: Option<NonZeroUsize>) -> Result<OnnxRuntime, String> {
+        runtime::get(threads).map(|runtime| OnnxRuntime { runtime })
+    }
+
+    /// Where it was found, to follow "found".
+    pub(super) fn origin(&self) -> String {
+        self.runtime.found.origin.describe().to_owned()
+    }
+}
+
+impl Engine for OnnxRuntime {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> String {
+        self.runtime.found.version().unwrap_or_default()
+    }
+
+    /// ONNX Runtime has every operator that lowering writes.
+    fn check(&self, _: &OnnxModel) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn load(&self, model: &OnnxModel, options: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
+        let mut weights = Vec::with_capacity(model.weights().len());
+        for weight in model.weights() {
+            let value = model::weight_value(weight).map_err(|e| failed("a weight was not taken", &e))?;
+            weights.push((weight.name().to_owned(), Arc::new(value)));
+        }
+        let parts = Parts {
+            graph: model.encode(Storage::Beside(model::WEIGHTS)),
+            weights,
+            inputs: model.inputs().to_vec(),
+            outputs: model.outputs().to_vec(),
+        };
+        Ok(Box::new(Model::load(self.runtime.clone(), parts, options)?))
+    }
+}
+
+/// What was found, in order. Loads the first that works.
+pub(super) fn installed() -> Vec<Installed> {
+    let loaded = runtime::get(None);
+    let mut found: Vec<Installed> = discovery::candidates()
+        .map(|found| {
+            let status = match &loaded {
+                Ok(runtime) if runtime.found.path == found.path => Status::Chosen,
+                Ok(runtime) => match runtime.passed_over.iter().find(|(path, _)| *path == found.path) {
+                    Some((_, why)) => Status::Unusable(why.clone()),
+                    None => Status::Available,
+                },
+                Err(why) => Status::Unusable(why.clone()),
+            };
+            Installed {
+                engine: NAME,
+                origin: found.origin.describe().to_owned(),
+                version: found.version(),
+                path: Some(found.path),
+                status,
+            }
+        })
+        .collect();
+    if found.is_empty() {
+        found.push(Installed {
+            engine: NAME,
+            path: None,
+            origin: "not found".to_owned(),
+            version: None,
+            status: Status::Unusable(format!("it was not found; {}", super::INSTALL_HINT)),
+        });
+    }
+    found
+}
+
+/// Loads the library that was just installed and runs nothing with it but a session's creation. Where the process
+/// has loaded another one before, there is nothing more to check.
+pub(super) fn check_library(path: &Path) -> Result<(), String> {
+    let found = discovery::Found { path: path.to_owned(), origin: Origin::Installed };
+    let runtime = runtime::get_from(found)?;
+    runtime.try_session().map_err(|e| format!("it loads, but makes no session: {e}"))
+}
+
+/// An error of `ort` as ours.
+fn failed(what: &str, error: &ort::Error) -> ANEError {
+    ANEError::CompilationFailed(format!("ONNX Runtime: {what}: {}", error.message()))
+}

@@ -1,0 +1,275 @@
+//! A loaded model: sessions that share their weights.
+//!
+//! The first session is optimised from the lowered graph, whose big weights are handed over without a copy. Graph
+//! optimisation gives each session weights of its own (fused, folded or reordered), so a second session that was made
+//! in the same way would cost them again. Instead, when a second one is needed, the optimised graph is taken from
+//! ONNX Runtime once, and from then on every session is made from that: with its weights and packed weights shared,
+//! and nothing left to optimise. The first session is replaced as soon as it is free.
+
+use std::{
+    borrow::Cow,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use coreml_onnx::{Element, Port, Weight};
+use half::f16;
+use ort::{
+    memory::Allocator,
+    session::{
+        RunOptions, Session, SessionInputValue,
+        builder::{GraphOptimizationLevel, PrepackedWeights},
+    },
+    value::{DynTensor, DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorRef},
+};
+
+use super::{failed, optimized, runtime::Runtime};
+use crate::ane::{
+    engines::{
+        Data, EngineOptions, LoadedEngineModel, Tensor,
+        pool::{Lease, Pool},
+        tensor::unsupported,
+    },
+    errors::{ANEError, Result},
+    limits::Limits,
+};
+
+/// The name under which the graph refers to weights outside it. There is no such file.
+pub(super) const WEIGHTS: &str = "weights.data";
+
+/// A weight by the name that it has in the graph.
+pub(super) type NamedWeight = (String, Arc<DynValue>);
+
+/// A lowered model in ONNX Runtime's terms.
+pub(super) struct Parts {
+    /// The graph as the bytes of an ONNX file, its big weights declared but outside.
+    pub(super) graph: Vec<u8>,
+    pub(super) weights: Vec<NamedWeight>,
+    pub(super) inputs: Vec<Port>,
+    pub(super) outputs: Vec<Port>,
+}
+
+/// A model that ONNX Runtime runs.
+pub(super) struct Model {
+    runtime: Arc<Runtime>,
+    threads: Option<NonZeroUsize>,
+    plan: Mutex<Plan>,
+    /// Takes the place of the first session when that comes back.
+    successor: Mutex<Option<Slot>>,
+    pool: Pool<Slot>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+}
+
+/// A session, and whether its weights are the shared ones.
+struct Slot {
+    session: Session,
+    shared: bool,
+}
+
+/// What sessions are made of.
+enum Plan {
+    /// There will be one session only.
+    Single,
+    /// The graph before optimisation.
+    Lowered { graph: Vec<u8>, weights: Vec<NamedWeight> },
+    /// The graph after optimisation.
+    Optimized { graph: Vec<u8>, weights: Vec<NamedWeight>, packed: PrepackedWeights },
+}
+
+impl Model {
+    /// Makes the first session.
+    pub(super) fn load(runtime: Arc<Runtime>, parts: Parts, options: &EngineOptions) -> Result<Model> {
+        let Parts { graph, weights, inputs, outputs } = parts;
+        let session = lowered_session(&runtime, options.threads, &graph, &weights)
+            .map_err(|e| failed("the model was not taken", &e))?;
+        let plan = if options.max_sessions.get() == 1 { Plan::Single } else { Plan::Lowered { graph, weights } };
+        Ok(Model {
+            pool: Pool::new(options.max_sessions, Slot { session, shared: false }),
+            threads: options.threads,
+            plan: Mutex::new(plan),
+            successor: Mutex::new(None),
+            runtime,
+            inputs,
+            outputs,
+        })
+    }
+
+    /// Makes a session beyond the first one.
+    fn another(&self) -> Result<Slot> {
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |e: ort::Error| failed("a second session was not made", &e);
+        if let Plan::Lowered { graph, weights } = &*plan
+            && let Some(optimized) = self.optimize(graph, weights)?
+        {
+            *plan = optimized;
+            let successor = self.shared_session(&plan).map_err(failed)?;
+            *self.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(successor);
+        }
+        self.shared_session(&plan).map_err(failed)
+    }
+
+    /// The plan with the optimised graph; `None` where its weights cannot be shared.
+    fn optimize(&self, graph: &[u8], weights: &[NamedWeight]) -> Result<Option<Plan>> {
+        let folder = tempfile::tempdir().map_err(|e| {
+            ANEError::Internal(format!("a second session needs a temporary folder, which cannot be made: {e}"))
+        })?;
+        let builder = self
+            .runtime
+            .session(self.threads)
+            .and_then(|builder| optimized::write_to(builder, folder.path()))
+            .and_then(|builder| with_weights(builder, weights));
+        // The session is dropped at once: only what it writes is wanted.
+        builder
+            .and_then(|mut builder| builder.commit_from_memory(graph).map(drop))
+            .map_err(|e| failed("the optimised graph was not written", &e))?;
+        let optimized = optimized::read(folder.path())
+            .map_err(|e| ANEError::Internal(format!("the optimised graph cannot be read: {e}")))?;
+        Ok(optimized.map(|(graph, weights)| Plan::Optimized { graph, weights, packed: PrepackedWeights::new() }))
+    }
+
+    fn shared_session(&self, plan: &Plan) -> ort::Result<Slot> {
+        match plan {
+            Plan::Single => Err(ort::Error::new("one session was asked for at most")),
+            Plan::Lowered { graph, weights } => {
+                let session = lowered_session(&self.runtime, self.threads, graph, weights)?;
+                // There is nothing better to replace it with.
+                Ok(Slot { session, shared: true })
+            }
+            Plan::Optimized { graph, weights, packed } => {
+                let mut builder = self
+                    .runtime
+                    .session(self.threads)?
+                    .with_optimization_level(GraphOptimizationLevel::Disable)?
+                    .with_prepacked_weights(packed)?;
+                for (name, value) in weights {
+                    builder = builder.with_initializer(name, value.clone())?;
+                }
+                Ok(Slot { session: builder.commit_from_memory(graph)?, shared: true })
+            }
+        }
+    }
+
+    fn retire(&self, slot: &mut Lease<'_, Slot>) {
+        if !slot.shared
+            && let Some(successor) = self.successor.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            **slot = successor;
+        }
+    }
+}
+
+impl LoadedEngineModel for Model {
+    fn run(&self, inputs: &[Tensor<'_>], limits: &Limits) -> Result<Vec<Tensor<'static>>> {
+        let mut slot = self.pool.lease(limits, || self.another())?;
+        let result = run(&mut slot.session, &self.inputs, inputs, &self.outputs, limits);
+        self.retire(&mut slot);
+        result
+    }
+}
+
+fn run(
+    session: &mut Session,
+    ports: &[Port],
+    inputs: &[Tensor<'_>],
+    outputs: &[Port],
+    limits: &Limits,
+) -> Result<Vec<Tensor<'static>>> {
+    let stopped = |e: ort::Error| match limits.check() {
+        Err(limit) => limit,
+        Ok(()) => ANEError::InferenceFailed(format!("ONNX Runtime: {}", e.message())),
+    };
+    let mut values = Vec::with_capacity(inputs.len());
+    for (port, tensor) in ports.iter().zip(inputs) {
+        values.push((Cow::Borrowed(port.name.as_str()), view(tensor).map_err(stopped)?));
+    }
+    let options = Arc::new(RunOptions::new().map_err(stopped)?);
+    let terminated = options.clone();
+    let _watch = limits.watch(move || drop(terminated.terminate()));
+    let results = session.run_with_options(values, &options).map_err(stopped)?;
+    outputs
+        .iter()
+        .map(|port| {
+            let value = results.get(&port.name).ok_or_else(|| {
+                ANEError::Internal(format!("ONNX Runtime gave no output {:?}", port.name))
+            })?;
+            owned(value, port.element).map_err(stopped)?
+        })
+        .collect()
+}
+
+/// A session that is optimised from the lowered graph.
+fn lowered_session(
+    runtime: &Runtime,
+    threads: Option<NonZeroUsize>,
+    graph: &[u8],
+    weights: &[NamedWeight],
+) -> ort::Result<Session> {
+    with_weights(runtime.session(threads)?, weights)?.commit_from_memory(graph)
+}
+
+fn with_weights(
+    mut builder: ort::session::builder::SessionBuilder,
+    weights: &[NamedWeight],
+) -> ort::Result<ort::session::builder::SessionBuilder> {
+    for (name, value) in weights {
+        builder = builder.with_external_initializer(name, value.clone())?;
+    }
+    Ok(builder)
+}
+
+/// A borrowed tensor as a session's input.
+fn view<'a>(tensor: &'a Tensor<'_>) -> ort::Result<SessionInputValue<'a>> {
+    let shape = &*tensor.shape;
+    Ok(match &tensor.data {
+        Data::F32(values) => TensorRef::from_array_view((shape, &**values))?.into(),
+        Data::I32(values) => TensorRef::from_array_view((shape, &**values))?.into(),
+        Data::I64(values) => TensorRef::from_array_view((shape, &**values))?.into(),
+        Data::Bool(values) => TensorRef::from_array_view((shape, &**values))?.into(),
+    })
+}
+
+/// A session's output as an owned tensor: the one copy there is.
+fn owned(value: &DynValue, element: Element) -> ort::Result<Result<Tensor<'static>>> {
+    fn extract<T: PrimitiveTensorElementType + Clone>(value: &DynValue) -> ort::Result<(Vec<usize>, Vec<T>)> {
+        let (shape, values) = value.try_extract_tensor::<T>()?;
+        Ok((shape.iter().map(|&d| usize::try_from(d).unwrap_or(0)).collect(), values.to_vec()))
+    }
+    Ok(Ok(match element {
+        Element::F32 => extract(value).map(|(shape, values)| Tensor::owned(shape, Data::F32(values.into())))?,
+        Element::I32 => extract(value).map(|(shape, values)| Tensor::owned(shape, Data::I32(values.into())))?,
+        Element::I64 => extract(value).map(|(shape, values)| Tensor::owned(shape, Data::I64(values.into())))?,
+        Element::Bool => extract(value).map(|(shape, values)| Tensor::owned(shape, Data::Bool(values.into())))?,
+        other => return Ok(Err(unsupported(other))),
+    }))
+}
+
+/// A weight, read and widened once.
+pub(super) fn weight_value(weight: &Weight) -> ort::Result<DynValue> {
+    let shape = weight.shape();
+    match weight.element() {
+        Element::F32 => Ok(OrtTensor::from_array((shape, weight.f32s()))?.into_dyn()),
+        Element::F16 => value_of::<f16>(shape, &weight.bytes()),
+        Element::I64 => value_of::<i64>(shape, &weight.bytes()),
+        Element::I32 => value_of::<i32>(shape, &weight.bytes()),
+        Element::I16 => value_of::<i16>(shape, &weight.bytes()),
+        Element::U16 => value_of::<u16>(shape, &weight.bytes()),
+        Element::I8 => value_of::<i8>(shape, &weight.bytes()),
+        Element::U8 => value_of::<u8>(shape, &weight.bytes()),
+        Element::Bool => {
+            let values: Vec<bool> = weight.bytes().iter().map(|&b| b != 0).collect();
+            Ok(OrtTensor::from_array((shape, values))?.into_dyn())
+        }
+    }
+}
+
+/// A tensor of little-endian elements, in memory of ONNX Runtime's own alignment.
+fn value_of<T>(shape: Vec<usize>, bytes: &[u8]) -> ort::Result<DynValue>
+where
+    T: PrimitiveTensorElementType + bytemuck::Pod + std::fmt::Debug,
+{
+    let mut tensor = OrtTensor::<T>::new(&Allocator::default(), shape)?;
+    let (_, values) = tensor.try_extract_tensor_mut::<T>()?;
+    bytemuck::cast_slice_mut::<T, u8>(values).copy_from_slice(bytes);
+    Ok(tensor.into_dyn())
+}

@@ -1,0 +1,155 @@
+//! The graph that ONNX Runtime has optimised, written by it and read back with its weights.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    path::Path,
+    sync::Arc,
+};
+
+use half::f16;
+use ort::{
+    memory::Allocator,
+    session::builder::{GraphOptimizationLevel, SessionBuilder},
+    value::{DynValue, PrimitiveTensorElementType, Tensor},
+};
+use prost::Message;
+
+use super::model::NamedWeight;
+
+const GRAPH: &str = "optimized.onnx";
+const WEIGHTS: &str = "optimized.data";
+
+/// Bytes from which a weight is shared; smaller ones stay in the graph, and in each session.
+const SHARED_FROM: &str = "1024";
+
+/// Lets the session that will be made write its optimised graph to `folder`.
+pub(super) fn write_to(builder: SessionBuilder, folder: &Path) -> ort::Result<SessionBuilder> {
+    Ok(builder
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_optimized_model_path(folder.join(GRAPH))?
+        .with_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)?
+        .with_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", SHARED_FROM)?)
+}
+
+/// Reads graph and weights. `None` where a nested graph has a weight outside the file, which ONNX Runtime does not
+/// let sessions share.
+pub(super) fn read(folder: &Path) -> io::Result<Option<(Vec<u8>, Vec<NamedWeight>)>> {
+    let graph = std::fs::read(folder.join(GRAPH))?;
+    let model = ModelProto::decode(&*graph).map_err(io::Error::other)?;
+    let main = model.graph.unwrap_or_default();
+    if main.node.iter().any(NodeProto::has_external) {
+        return Ok(None);
+    }
+    let mut weights = Vec::new();
+    let mut data = None;
+    for tensor in main.initializer.iter().filter(|tensor| tensor.is_external()) {
+        let file = match &mut data {
+            Some(file) => file,
+            None => data.insert(File::open(folder.join(WEIGHTS))?),
+        };
+        file.seek(SeekFrom::Start(tensor.offset()))?;
+        match read_weight(tensor, file)? {
+            Some(value) => weights.push((tensor.name.clone(), Arc::new(value))),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some((graph, weights)))
+}
+
+/// One weight. `None` for element types that no lowered graph has.
+fn read_weight(tensor: &TensorProto, file: &mut File) -> io::Result<Option<DynValue>> {
+    // Numbers of `TensorProto.DataType`.
+    let value = match tensor.data_type {
+        1 => elements::<f32>(tensor, file),
+        2 => elements::<u8>(tensor, file),
+        3 => elements::<i8>(tensor, file),
+        6 => elements::<i32>(tensor, file),
+        7 => elements::<i64>(tensor, file),
+        10 => elements::<f16>(tensor, file),
+        11 => elements::<f64>(tensor, file),
+        _ => return Ok(None),
+    };
+    value.map(Some)
+}
+
+fn elements<T>(tensor: &TensorProto, file: &mut File) -> io::Result<DynValue>
+where
+    T: PrimitiveTensorElementType + bytemuck::Pod + std::fmt::Debug,
+{
+    let shape: Vec<i64> = tensor.dims.clone();
+    let mut value = Tensor::<T>::new(&Allocator::default(), shape).map_err(io::Error::other)?;
+    let (_, values) = value.try_extract_tensor_mut::<T>().map_err(io::Error::other)?;
+    file.read_exact(bytemuck::cast_slice_mut(values))?;
+    Ok(value.into_dyn())
+}
+
+// The few fields of `onnx.proto` that are needed to find the weights. prost passes over the others.
+
+#[derive(Clone, PartialEq, Message)]
+struct ModelProto {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<GraphProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GraphProto {
+    #[prost(message, repeated, tag = "1")]
+    node: Vec<NodeProto>,
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<TensorProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NodeProto {
+    #[prost(message, repeated, tag = "5")]
+    attribute: Vec<AttributeProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AttributeProto {
+    #[prost(message, optional, tag = "6")]
+    g: Option<GraphProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TensorProto {
+    #[prost(int64, repeated, tag = "1")]
+    dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    data_type: i32,
+    #[prost(string, tag = "8")]
+    name: String,
+    #[prost(message, repeated, tag = "13")]
+    external_data: Vec<StringStringEntryProto>,
+    #[prost(int32, tag = "14")]
+    data_location: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StringStringEntryProto {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+impl NodeProto {
+    fn has_external(&self) -> bool {
+        self.attribute.iter().filter_map(|attribute| attribute.g.as_ref()).any(|graph| {
+            graph.initializer.iter().any(TensorProto::is_external) || graph.node.iter().any(NodeProto::has_external)
+        })
+    }
+}
+
+impl TensorProto {
+    fn is_external(&self) -> bool {
+        const EXTERNAL: i32 = 1;
+        self.data_location == EXTERNAL
+    }
+
+    fn offset(&self) -> u64 {
+        let entry = self.external_data.iter().find(|entry| entry.key == "offset");
+        entry.and_then(|entry| entry.value.parse().ok()).unwrap_or(0)
+    }
+}
