@@ -53,13 +53,13 @@ fn convolution(params: message::Convolution, inputs: usize) -> Result<Convolutio
         return Err(format!("its {outputs} output channels can't be divided into {groups} groups"));
     }
     let [height, width] = kernel_size;
-    let sizes = match params.is_deconvolution {
-        false => [outputs, kernel_channels, height, width],
-        true => [kernel_channels, outputs / groups, height, width],
+    let (sizes, scales) = match params.is_deconvolution {
+        false => ([outputs, kernel_channels, height, width], outputs),
+        true => ([kernel_channels, outputs / groups, height, width], outputs / groups),
     };
     // Since specification 4 a second input may bring the weights.
     let weights = match inputs {
-        0 | 1 => read_weight(params.weights, count(&sizes)?, "weights")?,
+        0 | 1 => read_weight(params.weights, count(&sizes)?.with_scales(scales), "weights")?,
         _ => none(),
     };
     let padding = match params.padding {
@@ -224,9 +224,7 @@ fn batched_matmul(params: message::BatchedMatmul, inputs: usize) -> Result<Layer
     let (first, second) = (params.weight_matrix_first_dimension, params.weight_matrix_second_dimension);
     let (weights, bias) = match inputs {
         0 | 1 => {
-            // Scales of quantised weights are one an output channel, which is the second dimension.
-            let Count::Of { elements, .. } = count(&[first, second])? else { return Err("has no sizes".to_owned()) };
-            let weights = read_weight(params.weights, Count::Of { rows: second, elements }, "weights")?;
+            let weights = read_weight(params.weights, count(&[first, second])?.with_scales(second), "weights")?;
             let bias = optional_weight(params.has_bias, params.bias, count(&[second])?, "bias")?;
             (Some((first, second, weights)), bias)
         }

@@ -107,7 +107,8 @@ pub enum Weight {
         bits: u32,
         /// Whether elements are two's complement (then 8 bits wide) and not counted from 0.
         signed: bool,
-        /// One, or one a row of the first dimension.
+        /// One, or one an output channel: a row of the first stored dimension, but of the second (the output channels
+        /// of a group) for a deconvolution.
         scale: Vec<f32>,
         /// As many as scales, or none.
         bias: Vec<f32>,

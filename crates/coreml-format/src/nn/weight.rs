@@ -8,19 +8,29 @@ use crate::{DType, Tensor, pb::nn as pb};
 /// How many elements a weight has.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Count {
-    /// What the layer's sizes say: so many rows of the first dimension, and so many elements in all.
-    Of { rows: u64, elements: u64 },
+    /// What the layer's sizes say: so many elements, and so many scales where they are quantised.
+    Of { elements: u64, scales: u64 },
     /// The layer does not say; any number but 0.
     Any,
 }
 
-/// The product of some sizes as a [`Count`] with the first as its rows. An error where it is 0 or far too large.
+impl Count {
+    /// The same number of elements with this number of scales.
+    pub(super) fn with_scales(self, scales: u64) -> Count {
+        match self {
+            Count::Of { elements, .. } => Count::Of { elements, scales },
+            Count::Any => Count::Any,
+        }
+    }
+}
+
+/// The product of some sizes as a [`Count`] with one scale a row, that is by the first size. An error where it is 0 or far too large.
 pub(super) fn count(sizes: &[u64]) -> Result<Count, String> {
     let elements = sizes.iter().try_fold(1u64, |n, &size| n.checked_mul(size));
     match elements {
         None => Err(format!("sizes {sizes:?} are too large")),
         Some(0) => Err(format!("sizes {sizes:?} have a zero")),
-        Some(elements) => Ok(Count::Of { rows: sizes.first().copied().unwrap_or(1), elements }),
+        Some(elements) => Ok(Count::Of { elements, scales: sizes.first().copied().unwrap_or(1) }),
     }
 }
 
@@ -62,7 +72,7 @@ fn float(params: pb::WeightParams, count: Count) -> Result<Weight, String> {
 }
 
 fn quantized(params: pb::QuantizationParams, raw: Bytes, int8: Bytes, count: Count) -> Result<Weight, String> {
-    let Count::Of { rows, elements } = count else { return Err("is quantised, which no layer allows here".to_owned()) };
+    let Count::Of { elements, scales } = count else { return Err("is quantised, which no layer allows here".to_owned()) };
     let bits = u32::try_from(params.number_of_bits).ok().filter(|bits| (1..=8).contains(bits));
     let bits = bits.ok_or_else(|| format!("is quantised to {} bits; 1 to 8 are known", params.number_of_bits))?;
     let signed = !int8.is_empty();
@@ -78,10 +88,10 @@ fn quantized(params: pb::QuantizationParams, raw: Bytes, int8: Bytes, count: Cou
     }
     match params.quantization.ok_or("is quantised, but does not say how")? {
         pb::Quantization::Linear(pb::LinearQuantization { scale, bias }) => {
-            let fits = |n: usize| n == 1 || n as u64 == rows;
+            let fits = |n: usize| n == 1 || n as u64 == scales;
             if !fits(scale.len()) || !(bias.is_empty() || fits(bias.len())) {
-                let (scales, biases) = (scale.len(), bias.len());
-                return Err(format!("has {scales} scales and {biases} biases; expected 1 or {rows} of each"));
+                let found = format!("has {} scales and {} biases", scale.len(), bias.len());
+                return Err(format!("{found}; expected 1 or {scales} of each"));
             }
             Ok(Weight::Linear { packed, bits, signed, scale, bias })
         }

@@ -1,0 +1,41 @@
+# The commands of this project. `make demo` and `make test` need Rust and make; Python 3 adds ONNX Runtime.
+
+CARGO ?= cargo
+PYTHON ?= python3
+ANE := target/release/ane
+
+.PHONY: help demo build test check bench fixtures clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## Classify ten handwritten digits with the model that this repository trained
+	@$(ANE) engine install || echo "ONNX Runtime is not there; going on with rten, which is built in."
+	@$(ANE) run examples/digits/digits.mlpackage examples/digits/digit_*.png --show
+
+build: ## Build the command, optimised, into target/release
+	@$(CARGO) build --release --locked --package ane
+
+test: ## Run every test
+	@if $(CARGO) nextest --version >/dev/null 2>&1; \
+		then $(CARGO) nextest run --workspace --locked --no-fail-fast; \
+		else $(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests; fi
+	@$(CARGO) test --workspace --locked --doc --quiet
+	@$(PYTHON) tools/check_exports.py
+
+check: ## Formatting, lints and docs, with warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	@sh tools/tidy.sh
+
+bench: build ## Compare with Python's onnxruntime in one run; writes docs/benchmarks.md
+	$(PYTHON) tools/bench.py
+
+fixtures: ## Make the example and the test models again (needs tools/requirements.txt)
+	$(PYTHON) tools/train_digits.py
+	$(PYTHON) tools/op_fixtures.py
+	$(PYTHON) tools/layer_fixtures.py
+
+clean: ## Remove what was built
+	$(CARGO) clean
