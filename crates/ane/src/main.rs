@@ -1,8 +1,11 @@
 //! The command `ane`: runs, inspects and exports Core ML models on any machine.
 
+mod answer;
 mod cli;
 mod exit;
+mod inputs;
 mod interrupt;
+mod npy;
 mod schema;
 mod terminal;
 

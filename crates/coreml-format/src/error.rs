@@ -79,6 +79,12 @@ pub(crate) fn quote(name: &str) -> String {
     }
 }
 
+/// [`quote`] without quotes, where the name is a short identifier anyway.
+pub(crate) fn brief(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_@.".contains(c);
+    if name.len() <= 80 && !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { quote(name) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +92,7 @@ mod tests {
     #[test]
     fn long_names_are_cut() {
         assert_eq!(quote("conv_0"), "\"conv_0\"");
+        assert_eq!((brief("conv_0"), brief("a b")), ("conv_0".to_owned(), quote("a b")));
         assert_eq!(quote("a\n\0"), "\"a\\n\\0\"");
         assert_eq!(quote(&"\u{fc}".repeat(1000)), format!("\"{}\"... (2000 bytes)", "\u{fc}".repeat(80)));
     }

@@ -13,6 +13,9 @@ use crate::{
     weights::WeightFiles,
 };
 
+/// Protobuf messages have no more bytes; Core ML reads no larger file either.
+const FILE_LIMIT: usize = i32::MAX as usize;
+
 /// First bytes of files that are often taken for a model: offset, bytes, what to say.
 const LOOKALIKES: &[(usize, &[u8], &str)] = &[
     (0, b"PK\x03\x04", "a ZIP archive; unpack it and open the .mlpackage folder or the .mlmodel file inside"),
@@ -71,6 +74,9 @@ fn model_type(bytes: &Bytes) -> Result<(u32, &'static str, Bytes), String> {
     if bytes.is_empty() {
         return Err("is empty (0 bytes)".to_owned());
     }
+    if bytes.len() > FILE_LIMIT {
+        return Err(format!("has {} bytes; a model file has {FILE_LIMIT} at most", bytes.len()));
+    }
     let lookalike =
         LOOKALIKES.iter().find(|(at, magic, _)| bytes.get(*at..).is_some_and(|rest| rest.starts_with(magic)));
     if let Some((_, _, what)) = lookalike {
@@ -118,4 +124,35 @@ fn other(number: u32, name: &'static str, body: Bytes) -> Result<ModelKind, Stri
         return Err(format!("is a {name} without any model"));
     }
     Ok(ModelKind::Other(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bytes: &'static [u8], expected: &str) {
+        let shown =
+            match model_type(&Bytes::from_static(bytes)).and_then(|(number, name, body)| other(number, name, body)) {
+                Ok(kind) => format!("{kind:?}"),
+                Err(reason) => reason,
+            };
+        assert!(shown.contains(expected), "{shown}");
+    }
+
+    #[test]
+    fn types_by_their_field() {
+        check(b"\x08\x04\xf2\x12\x00", "Other(\"treeEnsembleRegressor\")");
+        check(b"\xd2\x0c\x02\x0a\x00", "Other(\"pipeline\")");
+        check(b"\xd2\x0c\x00", "is a pipeline without any model");
+        check(b"\xc2\x0c\x02\x0a\x00", "is a pipelineClassifier without any model");
+    }
+
+    #[test]
+    fn other_files() {
+        check(b"", "is empty");
+        check(b"PK\x03\x04", "is not a Core ML model but a ZIP archive; unpack it");
+        check(b"\x08\x07\x3a\x00\x42\x00", "is not a Core ML model but an ONNX model");
+        check(b"\x08\x07\x12\x00", "it has no content of any type of model");
+        check(b"\x00\x00", "no protobuf field can be read at byte 0");
+    }
 }

@@ -37,6 +37,17 @@ impl Model {
     /// Cost: the description and the program are decoded; of the weights only each blob's header of 64 bytes is
     /// read.
     ///
+    /// A model's files must not change while it is open, for its weights are views of them. Replace them by other
+    /// files instead.
+    ///
+    /// ```no_run
+    /// let model = coreml_format::Model::open("net.mlpackage")?;
+    /// for input in &model.schema.interface.inputs {
+    ///     println!("{}: {:?}", input.name, input.kind);
+    /// }
+    /// # Ok::<(), coreml_format::ReadError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ReadError`] names the file, and the function and operation where there is one.
     pub fn open(path: impl AsRef<Path>) -> Result<Model, ReadError> {

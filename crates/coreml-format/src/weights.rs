@@ -116,9 +116,8 @@ impl WeightFile {
         }
         let (size, start) = (u64_at(&metadata, 8), u64_at(&metadata, 16));
         let past_end = || {
-            format!(
-                "weight blob at offset {offset}: its {size} bytes from {start} on lie past the end of {name} ({len} bytes)"
-            )
+            let data = format!("its {size} bytes from {start} on lie past the end of {name} ({len} bytes)");
+            format!("weight blob at offset {offset}: {data}")
         };
         let end = start.checked_add(size).ok_or_else(past_end)?;
         match (usize::try_from(start), usize::try_from(end)) {

@@ -59,7 +59,11 @@ enum Io {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let model = Model::open(&arguments.model).map_err(ANEError::from)?;
-    let options = LowerOptions { function: arguments.function.clone(), half_io: arguments.io == Io::Half };
+    let options = LowerOptions {
+        function: arguments.function.clone(),
+        half_io: arguments.io == Io::Half,
+        ..LowerOptions::default()
+    };
     let lowered = coreml_onnx::lower(&model, &options)
         .map_err(ANEError::from)
         .with_context(|| arguments.model.display().to_string())?;

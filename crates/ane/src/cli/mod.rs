@@ -1,8 +1,11 @@
 //! The command line: one file for each command.
 
 mod completions;
+mod engine;
+mod engines;
 mod export;
 mod inspect;
+mod run;
 
 use clap::{Parser, Subcommand};
 
@@ -22,16 +25,22 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(run::Arguments),
     Inspect(inspect::Arguments),
     Export(export::Arguments),
+    Engines(engines::Arguments),
+    Engine(engine::Arguments),
     Completions(completions::Arguments),
 }
 
 impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Run(arguments) => run::run(&arguments),
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
+            Command::Engines(arguments) => engines::run(&arguments),
+            Command::Engine(arguments) => engine::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments),
         }
     }

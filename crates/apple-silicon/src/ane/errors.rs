@@ -54,6 +54,16 @@ pub enum ANEError {
     Internal(String),
 }
 
+impl ANEError {
+    /// Names the model in an error that came from below it.
+    pub(crate) fn of_model(self, path: &std::path::Path) -> ANEError {
+        match self {
+            ANEError::CompilationFailed(why) => ANEError::CompilationFailed(format!("{}: {why}", path.display())),
+            other => other,
+        }
+    }
+}
+
 impl From<ReadError> for ANEError {
     fn from(error: ReadError) -> ANEError {
         let message = error.to_string();

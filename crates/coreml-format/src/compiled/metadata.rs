@@ -156,7 +156,7 @@ mod tests {
             "Ranges([SizeRange { lower: 1, upper: None }])",
         );
         check(
-            r#"{"name": "x", "type": "MultiArray", "dataType": "Int32", "shape": "[1]", "enumeratedShapes": "[[1], [2]]"}"#,
+            r#"{"name": "x", "type": "MultiArray", "dataType": "Int8", "shape": "[]", "enumeratedShapes": "[[1], [2]]"}"#,
             "Enumerated([[1], [2]])",
         );
         check(

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Dim, Function, Program, TensorType, Type};
 use crate::{
-    error::{Flaw, quote},
+    error::{Flaw, brief, quote},
     schema::{Feature, FeatureKind, ImageFlexibility, Interface, Schema, ShapeFlexibility},
 };
 
@@ -18,7 +18,7 @@ pub(super) fn check_interface(program: &Program, schema: &Schema) -> Result<(), 
     for (name, interface) in described {
         let found = program.functions.get(name);
         let function = found.ok_or_else(|| Flaw::new("mlProgram", format!("has no function {}", quote(name))))?;
-        check_function(function, interface).map_err(|reason| Flaw::new(name, reason))?;
+        check_function(function, interface).map_err(|reason| Flaw::new(brief(name), reason))?;
     }
     Ok(())
 }

@@ -111,7 +111,8 @@ pub struct Op {
     pub outputs: Vec<Named>,
     /// Nested blocks: branches of `cond`, condition and body of `while_loop`.
     pub blocks: Vec<Block>,
-    /// Compile-time attributes: `val` of a `const`, the parameters of an iOS 16 `constexpr_*`.
+    /// Compile-time attributes: `val` of a `const`, the parameters of an iOS 16 `constexpr_*`. The attribute `name` is
+    /// `name` above.
     pub attributes: BTreeMap<String, Value>,
 }
 

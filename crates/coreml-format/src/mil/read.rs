@@ -9,7 +9,7 @@ use super::{
     value::{read_type, read_value},
 };
 use crate::{
-    error::{Flaw, quote},
+    error::{Flaw, brief, quote},
     pb::{self, mil as message},
     weights::WeightFiles,
 };
@@ -28,7 +28,7 @@ pub(crate) fn read(body: Bytes, weights: &mut WeightFiles) -> Result<Program, Fl
     let mut reader = Reader { weights, function: String::new(), ops: 0 };
     let mut functions = BTreeMap::new();
     for (name, function) in program.functions {
-        reader.function = name.clone();
+        reader.function = brief(&name);
         functions.insert(name, reader.function(function)?);
     }
     Ok(Program { functions })
@@ -36,7 +36,7 @@ pub(crate) fn read(body: Bytes, weights: &mut WeightFiles) -> Result<Program, Fl
 
 struct Reader<'a> {
     weights: &'a mut WeightFiles,
-    /// The name of the function that is read.
+    /// The name of the function that is read, as messages show it.
     function: String,
     /// Operations read so far.
     ops: usize,
@@ -69,7 +69,7 @@ impl Reader<'_> {
         let inputs = all_named(block.inputs).map_err(|reason| self.flaw(format!("block input {reason}")))?;
         let mut ops = Vec::with_capacity(block.operations.len());
         for (index, op) in block.operations.into_iter().enumerate() {
-            let op = pb::decode(op, &format!("operation number {index}")).map_err(|reason| self.flaw(reason))?;
+            let op = pb::decode(op, format_args!("operation number {index}")).map_err(|reason| self.flaw(reason))?;
             ops.push(self.op(op, index, depth)?);
         }
         Ok(Block { inputs, outputs: block.outputs, ops })
@@ -83,26 +83,18 @@ impl Reader<'_> {
         let first_output = outputs.first().map_or("", |output| &output.name);
         let name = own_name(&attributes).unwrap_or(first_output).to_owned();
         let place = place(&self.function, &kind, &name);
+        let flaw = |reason| Flaw::new(&place, reason);
 
-        let parts = || -> Result<Op, String> {
-            let inputs = inputs.into_iter().map(|entry| self.input(entry)).collect::<Result<_, _>>()?;
-            let outputs = all_named(outputs);
-            let attributes = attributes.into_iter().filter(|entry| entry.key != "name");
-            Ok(Op {
-                kind,
-                name,
-                inputs,
-                outputs: outputs.map_err(|reason| format!("output {reason}"))?,
-                blocks: Vec::new(),
-                attributes: attributes.map(|entry| self.attribute(entry)).collect::<Result<_, _>>()?,
-            })
-        };
-        let mut op = parts().map_err(|reason| Flaw::new(&place, reason))?;
+        let inputs = inputs.into_iter().map(|entry| self.input(entry)).collect::<Result<_, _>>().map_err(flaw)?;
+        let outputs = all_named(outputs).map_err(|reason| flaw(format!("output {reason}")))?;
+        let attributes = attributes.into_iter().filter(|entry| entry.key != "name");
+        let attributes = attributes.map(|entry| self.attribute(entry)).collect::<Result<_, _>>().map_err(flaw)?;
+        let mut nested = Vec::with_capacity(blocks.len());
         for block in blocks {
-            let block = pb::decode(block, "a nested block").map_err(|reason| Flaw::new(&place, reason))?;
-            op.blocks.push(self.block(block, depth + 1)?);
+            let block = pb::decode(block, "a nested block").map_err(flaw)?;
+            nested.push(self.block(block, depth + 1)?);
         }
-        Ok(op)
+        Ok(Op { kind, name, inputs, outputs, blocks: nested, attributes })
     }
 
     fn input(&mut self, entry: message::InputEntry) -> Result<(String, Vec<Argument>), String> {
@@ -137,7 +129,7 @@ impl Reader<'_> {
 
 /// Where an operation stands, for messages: `main: conv "conv_0"`.
 pub(super) fn place(function: &str, kind: &str, name: &str) -> String {
-    format!("{function}: {kind} {}", quote(name))
+    format!("{function}: {} {}", brief(kind), quote(name))
 }
 
 /// Values with their types, in no more memory than they need: `collect` would keep that of the messages.
@@ -164,4 +156,63 @@ fn own_name(attributes: &[message::AttributeEntry]) -> Option<&str> {
     let Some(message::Immediate::Tensor(tensor)) = &immediate.value else { return None };
     let Some(message::Elements::Strings(strings)) = &tensor.elements else { return None };
     strings.values.first().map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    fn check(block: message::Block, opset: &str, expected: &str) {
+        let function = message::Function {
+            opset: opset.to_owned(),
+            block_specializations: [("CoreML6".to_owned(), block)].into(),
+            ..Default::default()
+        };
+        let program = message::Program { version: 1, functions: [("main".to_owned(), function)].into() };
+        let mut weights = WeightFiles::new("none".into(), "none".into());
+        let shown = match read(program.encode_to_vec().into(), &mut weights) {
+            Ok(program) => format!("{:?}", program.functions["main"].block),
+            Err(flaw) => format!("{}: {}", flaw.place, flaw.reason),
+        };
+        assert!(shown.contains(expected), "{shown}");
+    }
+
+    fn block(op: message::Operation) -> message::Block {
+        message::Block { operations: vec![op.encode_to_vec().into()], ..Default::default() }
+    }
+
+    fn relu(argument: Option<message::Binding>) -> message::Operation {
+        let value = message::Argument { arguments: vec![message::ArgumentBinding { binding: argument }] };
+        let input = message::InputEntry { key: "x".to_owned(), value: Some(value) };
+        message::Operation { r#type: "relu".to_owned(), inputs: vec![input], ..Default::default() }
+    }
+
+    #[test]
+    fn operations() {
+        let x = || Some(message::Binding::Name("x".to_owned()));
+        check(block(relu(x())), "CoreML6", r#"kind: "relu", name: "", inputs: {"x": [Name("x")]}"#);
+        check(block(relu(x())), "CoreML5", "main: its opset is CoreML5, but it has blocks for \"CoreML6\" only");
+        check(block(relu(x())), "CoreML99", "main: has unknown opset \"CoreML99\"");
+        check(block(relu(None)), "CoreML6", "main: relu \"\": operand \"x\": is bound to nothing");
+        check(block(message::Operation::default()), "CoreML6", "main: operation number 0 has no type");
+        let long = message::Operation { r#type: "a".repeat(1_000_000), ..relu(None) };
+        check(block(long), "CoreML6", "aaa\"... (1000000 bytes) \"\": operand");
+        let cut = message::Block { operations: vec![Bytes::from_static(b"\x0a\x09")], ..Default::default() };
+        check(cut, "CoreML6", "main: operation number 0 (2 bytes) is damaged or cut short");
+    }
+
+    #[test]
+    fn nesting_ends() {
+        let nested = |depth: usize| {
+            (1..depth).fold(block(relu(None)), |inner, _| {
+                let blocks = vec![inner.encode_to_vec().into()];
+                block(message::Operation { r#type: "cond".to_owned(), blocks, ..Default::default() })
+            })
+        };
+        check(nested(NESTING_LIMIT), "CoreML6", "main: relu \"\": operand");
+        check(nested(NESTING_LIMIT + 1), "CoreML6", "main: nests blocks deeper than 32");
+        check(nested(3000), "CoreML6", "main: nests blocks deeper than 32");
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Argument, Block, Dim, Function, Named, Op, Program, Type, Value, interface::check_interface, read::place};
 use crate::{
-    error::{Flaw, quote},
+    error::{Flaw, brief, quote},
     schema::Schema,
 };
 
@@ -16,13 +16,14 @@ const TAKING_STATES: &[&str] = &["read_state", "write_state"];
 /// Checks everything that needs more than one value to see, and that the program agrees with its description.
 pub(crate) fn validate(program: &Program, schema: &Schema) -> Result<(), Flaw> {
     for (name, function) in &program.functions {
-        Checker { function: name, visible: HashMap::new() }.function(function)?;
+        Checker { function: &brief(name), visible: HashMap::new() }.function(function)?;
     }
     check_interface(program, schema)
 }
 
 /// Walks one function in the order of execution. Blocks nest at most as deep as `read` lets them.
 struct Checker<'a> {
+    /// The function's name as messages show it.
     function: &'a str,
     /// Values that can be read at this point. None may be defined again while it is here; blocks side by side may
     /// use one name each for themselves, as the two blocks of a `while_loop` often do.

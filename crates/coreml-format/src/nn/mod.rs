@@ -161,6 +161,8 @@ pub enum LayerKind {
     BatchedMatmul {
         transpose_a: bool,
         transpose_b: bool,
+        /// Rows, columns and elements of the second matrix where it is a constant. Its elements are stored column
+        /// by column.
         weights: Option<(u64, u64, Weight)>,
         bias: Option<Weight>,
         int8_dynamic: bool,
@@ -188,6 +190,7 @@ pub enum LayerKind {
     EmbeddingNd {
         vocabulary: u64,
         size: u64,
+        /// Stored as `size` rows of `vocabulary` elements.
         weights: Weight,
         bias: Option<Weight>,
     },

@@ -24,7 +24,8 @@ impl Count {
     }
 }
 
-/// The product of some sizes as a [`Count`] with one scale a row, that is by the first size. An error where it is 0 or far too large.
+/// The product of some sizes as a [`Count`], with a scale for each of the first size. An error where it is 0 or does
+/// not fit.
 pub(super) fn count(sizes: &[u64]) -> Result<Count, String> {
     let elements = sizes.iter().try_fold(1u64, |n, &size| n.checked_mul(size));
     match elements {
@@ -72,7 +73,9 @@ fn float(params: pb::WeightParams, count: Count) -> Result<Weight, String> {
 }
 
 fn quantized(params: pb::QuantizationParams, raw: Bytes, int8: Bytes, count: Count) -> Result<Weight, String> {
-    let Count::Of { elements, scales } = count else { return Err("is quantised, which no layer allows here".to_owned()) };
+    let Count::Of { elements, scales } = count else {
+        return Err("is quantised, which is not known here".to_owned());
+    };
     let bits = u32::try_from(params.number_of_bits).ok().filter(|bits| (1..=8).contains(bits));
     let bits = bits.ok_or_else(|| format!("is quantised to {} bits; 1 to 8 are known", params.number_of_bits))?;
     let signed = !int8.is_empty();

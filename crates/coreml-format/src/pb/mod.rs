@@ -13,11 +13,13 @@ mod wire;
 
 pub(crate) use wire::{Fields, last_member};
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use prost::Message;
 
 /// Decodes a message of a kind that `what` names.
-pub(crate) fn decode<M: Message + Default>(bytes: Bytes, what: &str) -> Result<M, String> {
+pub(crate) fn decode<M: Message + Default>(bytes: Bytes, what: impl Display) -> Result<M, String> {
     let len = bytes.len();
     M::decode(bytes).map_err(|error| format!("{what} ({len} bytes) is damaged or cut short: {}", reason(&error)))
 }

@@ -58,8 +58,12 @@ fn leaky_relu(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 
 fn linear_activation(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, alpha, beta) = (op.value("x")?, op.float("alpha")?, op.float("beta")?);
-    let scaled = onnx.with_scalar("Mul", &x, alpha);
-    Ok(vec![onnx.with_scalar("Add", &scaled, beta)])
+    Ok(vec![alpha_x_plus_beta(onnx, &x, alpha, beta)])
+}
+
+pub(crate) fn alpha_x_plus_beta(onnx: &mut OnnxBuilder, x: &Value, alpha: f32, beta: f32) -> Value {
+    let scaled = onnx.with_scalar("Mul", x, alpha);
+    onnx.with_scalar("Add", &scaled, beta)
 }
 
 fn prelu(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
@@ -91,9 +95,13 @@ fn relu6(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 
 fn scaled_tanh(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, alpha, beta) = (op.value("x")?, op.float("alpha")?, op.float("beta")?);
-    let inner = onnx.with_scalar("Mul", &x, beta);
+    Ok(vec![alpha_tanh_beta_x(onnx, &x, alpha, beta)])
+}
+
+pub(crate) fn alpha_tanh_beta_x(onnx: &mut OnnxBuilder, x: &Value, alpha: f32, beta: f32) -> Value {
+    let inner = onnx.with_scalar("Mul", x, beta);
     let tanh = onnx.unary("Tanh", &inner);
-    Ok(vec![onnx.with_scalar("Mul", &tanh, alpha)])
+    onnx.with_scalar("Mul", &tanh, alpha)
 }
 
 fn sigmoid(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
@@ -128,9 +136,13 @@ fn softplus(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 fn softplus_parametric(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, alpha, beta) = (op.value("x")?, op.floats("alpha")?, op.floats("beta")?);
     let (alpha, beta) = (per_channel(onnx, &x, alpha)?, per_channel(onnx, &x, beta)?);
-    let inner = onnx.binary("Mul", &x, &beta);
+    Ok(vec![alpha_softplus_beta_x(onnx, &x, &alpha, &beta)])
+}
+
+pub(crate) fn alpha_softplus_beta_x(onnx: &mut OnnxBuilder, x: &Value, alpha: &Value, beta: &Value) -> Value {
+    let inner = onnx.binary("Mul", x, beta);
     let soft = onnx.unary("Softplus", &inner);
-    Ok(vec![onnx.binary("Mul", &soft, &alpha)])
+    onnx.binary("Mul", &soft, alpha)
 }
 
 fn softsign(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
@@ -140,9 +152,13 @@ fn softsign(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 
 fn thresholded_relu(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, alpha) = (op.value("x")?, op.float_or("alpha", 1.0)?);
-    // MIL keeps x where x >= alpha; ONNX's ThresholdedRelu drops equality.
-    let limit = onnx.scalar(alpha, &x);
-    let keep = onnx.compare("GreaterOrEqual", &x, &limit);
-    let zero = onnx.scalar(0.0, &x);
-    Ok(vec![onnx.select(&keep, &x, &zero)])
+    Ok(vec![x_from_alpha(onnx, &x, alpha)])
+}
+
+/// `x` where it is at least `alpha`, otherwise 0. ONNX's ThresholdedRelu drops equality.
+pub(crate) fn x_from_alpha(onnx: &mut OnnxBuilder, x: &Value, alpha: f32) -> Value {
+    let limit = onnx.scalar(alpha, x);
+    let keep = onnx.compare("GreaterOrEqual", x, &limit);
+    let zero = onnx.scalar(0.0, x);
+    onnx.select(&keep, x, &zero)
 }

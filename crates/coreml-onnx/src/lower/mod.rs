@@ -2,23 +2,23 @@
 //!
 //! The driver alone looks operations up, reads their results' declared types and adds places to errors.
 
-mod activation;
+pub(crate) mod activation;
 mod constexpr;
 mod control;
 mod elementwise;
-mod linear;
-mod normalization;
+pub(crate) mod linear;
+pub(crate) mod normalization;
 mod pool;
 mod program;
 mod quantize;
 mod reader;
 mod recurrent;
-mod reduction;
+pub(crate) mod reduction;
 mod resize;
 mod scatter_gather;
 mod tensor;
 mod transform;
-mod window;
+pub(crate) mod window;
 
 use coreml_format::{Model, ModelKind};
 
@@ -112,6 +112,14 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Result<i64, Fault> {
     } else {
         Err(format!("axis {axis} is out of range for a tensor of rank {rank}").into())
     }
+}
+
+/// The number of elements of a constant that a lowering makes by itself; sizes out of a file must not ask for absurd
+/// memory.
+pub(crate) fn made_count(shape: &[usize]) -> Result<usize, Fault> {
+    const LARGEST: usize = 1 << 26;
+    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= LARGEST);
+    count.ok_or_else(|| format!("it asks for a constant of shape {shape:?}, which is too large").into())
 }
 
 /// Each of `axes` counted from the front, each once.

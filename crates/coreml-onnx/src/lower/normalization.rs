@@ -2,7 +2,7 @@
 
 use coreml_format::mil::Dim;
 
-use super::{Fault, Lowering, OpReader, Results, axes};
+use super::{Fault, Lowering, OpReader, Results, axes, made_count};
 use crate::onnx::{OnnxBuilder, Value};
 
 pub(super) const OPS: &[Lowering] = &[
@@ -31,7 +31,7 @@ fn instance_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 
 fn channels(x: &Value) -> Result<usize, Fault> {
     match x.dims().and_then(|dims| dims.get(1)) {
-        Some(Dim::Fixed(channels)) => Ok(*channels),
+        Some(Dim::Fixed(channels)) => made_count(&[*channels]),
         _ => Err("the number of channels, axis 1 of x, must be fixed".into()),
     }
 }
@@ -56,19 +56,37 @@ fn l2_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 fn layer_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, along, epsilon) = (op.value("x")?, op.maybe_ints("axes")?, op.float_or("epsilon", 1e-5)?);
     let (gamma, beta) = (op.maybe("gamma")?, op.maybe("beta")?);
-    let dims = x.dims().ok_or("the rank of x must be known")?.to_vec();
-    let rank = dims.len();
+    let rank = x.dims().ok_or("the rank of x must be known")?.len();
     let mut along = axes(&along.unwrap_or_else(|| (0..rank as i64).collect()), rank)?;
     along.sort_unstable();
-    let trailing = along.iter().copied().eq((rank - along.len()) as i64..rank as i64);
+    Ok(vec![normalised(onnx, &x, &along, [gamma, beta], epsilon)?])
+}
+
+/// `x` with mean 0 and variance 1 over some axes, which are sorted; then scaled and shifted. Scale and bias have the
+/// sizes of those axes.
+pub(crate) fn normalised(
+    onnx: &mut OnnxBuilder,
+    x: &Value,
+    along: &[i64],
+    [gamma, beta]: [Option<Value>; 2],
+    epsilon: f32,
+) -> Result<Value, Fault> {
+    if along.is_empty() {
+        return Err("it names no axis".into());
+    }
+    let dims = x.dims().ok_or("the rank of x must be known")?;
+    let trailing = along.iter().copied().eq((dims.len() - along.len()) as i64..dims.len() as i64);
     let sizes: Option<Vec<usize>> =
         along.iter().map(|&axis| if let Dim::Fixed(n) = dims[axis as usize] { Some(n) } else { None }).collect();
     match sizes {
         Some(sizes) if trailing => {
-            let gamma = gamma.unwrap_or_else(|| onnx.floats(&sizes, vec![1.0; sizes.iter().product()]));
-            Ok(vec![onnx.layer_norm(&x, along[0], &gamma, beta.as_ref(), epsilon)])
+            let gamma = match gamma {
+                Some(gamma) => gamma,
+                None => onnx.floats(&sizes, vec![1.0; made_count(&sizes)?]),
+            };
+            Ok(onnx.layer_norm(x, along[0], &gamma, beta.as_ref(), epsilon))
         }
-        _ => Ok(vec![decomposed_layer_norm(onnx, &x, &along, [gamma, beta], epsilon)?]),
+        _ => decomposed_layer_norm(onnx, x, along, [gamma, beta], epsilon),
     }
 }
 

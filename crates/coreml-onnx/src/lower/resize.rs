@@ -2,7 +2,7 @@
 
 use coreml_format::mil::Dim;
 
-use super::{Fault, Lowering, OpReader, Results};
+use super::{Fault, Lowering, OpReader, Results, made_count};
 use crate::onnx::{OnnxBuilder, Resize, Value};
 
 pub(super) const OPS: &[Lowering] = &[
@@ -127,6 +127,8 @@ fn interpolated(onnx: &mut OnnxBuilder, x: &Value, target: [i64; 2], mode: &str)
     let Some([.., Dim::Fixed(height), Dim::Fixed(width)]) = x.dims() else {
         return Err("the size of x must be fixed for this sampling_mode".into());
     };
+    made_count(&[*height, target[0] as usize])?;
+    made_count(&[*width, target[1] as usize])?;
     let (rows, columns) = (grid(*height, target[0] as usize, mode), grid(*width, target[1] as usize, mode));
     let left = onnx.floats(&[rows.len(), *height], weights(&rows, *height));
     let right = onnx.floats(&[columns.len(), *width], weights(&columns, *width));

@@ -2,7 +2,7 @@
 
 use coreml_format::mil::{Dim, Opset};
 
-use super::{Fault, Lowering, OpReader, Results, axes, axis};
+use super::{Fault, Lowering, OpReader, Results, axes, axis, made_count};
 use crate::onnx::{Element, OnnxBuilder, Value};
 
 pub(super) const OPS: &[Lowering] = &[
@@ -54,9 +54,10 @@ fn pixel_unshuffle(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, block) = (op.value("x")?, block(op, "downscale_factor")?);
     let [n, c, h, w] = x.shape().ok_or("the shape of x must be fixed")?[..] else { return Err("x must have rank 4".into()) };
     let [n, c, h, w] = [n, c, h, w].map(|d| d as i64);
+    let deep = c.checked_mul(block * block).ok_or("its channels are too many")?;
     let split = onnx.reshape(&x, &[n, c, h / block, block, w / block, block]);
     let turned = onnx.transpose(&split, &[0, 1, 3, 5, 2, 4]);
-    Ok(vec![onnx.reshape(&turned, &[n, c * block * block, h / block, w / block])])
+    Ok(vec![onnx.reshape(&turned, &[n, deep, h / block, w / block])])
 }
 
 fn expand_dims(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
@@ -398,6 +399,7 @@ fn sliding_windows(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
         return Err(format!("windows of {size} with stride {stride} do not fit an axis of {length}").into());
     }
     let windows = (length as i64 - size) / stride + 1;
+    made_count(&[windows as usize, size as usize])?;
     let starts: Vec<i64> = (0..windows).flat_map(|w| (0..size).map(move |i| w * stride + i)).collect();
     let flat = onnx.ints(&starts);
     let indices = onnx.reshape(&flat, &[windows, size]);

@@ -9,7 +9,7 @@ pub(super) const OPS: &[Lowering] =
     &[Lowering { mil: "conv", run: conv }, Lowering { mil: "conv_transpose", run: conv_transpose }];
 
 /// No dimension of a real model is larger; a larger one would only ask for memory.
-const LARGEST: i64 = 1 << 31;
+pub(crate) const LARGEST: i64 = 1 << 31;
 
 fn conv(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, weight, bias, groups) = (op.value("x")?, op.value("weight")?, op.maybe("bias")?, op.int_or("groups", 1)?);
@@ -35,36 +35,58 @@ fn conv_transpose(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (pad, pad_type) = (op.maybe_ints("pad")?, op.string_or("pad_type", "valid")?);
     let n = spatial.len();
     let (strides, dilations) = (steps(op, "strides", n)?, steps(op, "dilations", n)?);
-    let mut pads = match (pad_type.as_str(), pad) {
+    let pads = match (pad_type.as_str(), pad) {
         ("custom", Some(pad)) => begins_then_ends(&pad, n)?,
         ("custom", None) => return Err("pad_type is custom, and operand pad is missing".into()),
         ("valid" | "same", _) => vec![0; 2 * n],
         (other, _) => return Err(format!("pad_type {other:?} is not known").into()),
     };
+    let mut window = Window { kernel, strides, dilations, pads, auto: None };
     let mut extra = vec![0; n];
     for axis in 0..n {
-        let reach = (kernel[axis] - 1) * dilations[axis] + 1;
         let Dim::Fixed(size) = spatial[axis] else {
             if pad_type == "same" || wanted.is_some() {
                 return Err("its spatial size must be fixed for this padding".into());
             }
             continue;
         };
-        let full = (size as i64 - 1) * strides[axis] + reach;
         let given = wanted.as_ref().map(|shape| shape.get(shape.len().wrapping_sub(n - axis)).copied().unwrap_or(0));
         let target = match given {
             Some(target) => target,
-            None if pad_type == "same" => size as i64 * strides[axis],
+            None if pad_type == "same" => (size as i64).saturating_mul(window.strides[axis]),
             None => continue,
         };
-        // What is too much goes, half at either end; what is missing is added at the end.
-        let over = full - pads[axis] - pads[n + axis] - target;
-        pads[axis] += over.max(0) / 2;
-        pads[n + axis] += over.max(0) - over.max(0) / 2;
-        extra[axis] = (-over).max(0);
+        extra[axis] = fit_transposed(&mut window, axis, size, target, false)?;
     }
-    let window = Window { kernel, strides, dilations, pads, auto: None };
     Ok(vec![onnx.conv_transpose(&x, &weight, bias.as_ref(), &window, &extra, groups)])
+}
+
+/// Pads a transposed convolution so that it gives `target` elements on a spatial axis, from `size` elements. What is
+/// too much goes, half at either end; the odd one at the end, or at the beginning where `lower`. What is missing is
+/// the result, to be added at the end.
+pub(crate) fn fit_transposed(
+    window: &mut Window,
+    axis: usize,
+    size: usize,
+    target: i64,
+    lower: bool,
+) -> Result<i64, Fault> {
+    let n = window.kernel.len();
+    let full = (size as i64 - 1).saturating_mul(window.strides[axis]).saturating_add(reach(window, axis));
+    if !(1..=full.saturating_add(LARGEST)).contains(&target) {
+        return Err(format!("its output cannot have {target} elements on axis {}", axis + 2).into());
+    }
+    let over = full - window.pads[axis] - window.pads[n + axis] - target;
+    let (less, more) = (over.max(0) / 2, over.max(0) - over.max(0) / 2);
+    let (begin, end) = if lower { (more, less) } else { (less, more) };
+    window.pads[axis] += begin;
+    window.pads[n + axis] += end;
+    Ok((-over).max(0))
+}
+
+/// How many elements a window spans on a spatial axis.
+fn reach(window: &Window, axis: usize) -> i64 {
+    (window.kernel[axis] - 1).saturating_mul(window.dilations[axis]).saturating_add(1)
 }
 
 fn divides(groups: i64, channels: i64) -> Result<(), Fault> {
@@ -95,7 +117,7 @@ fn channels_and_kernel(weight: &Value, n: usize) -> Result<([i64; 2], Vec<i64>),
 
 /// How an output size is rounded.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rounding {
+pub(crate) enum Rounding {
     Floor,
     Ceil,
 }
@@ -159,24 +181,12 @@ pub(super) fn begins_then_ends(pad: &[i64], n: usize) -> Result<Vec<i64>, Fault>
     Ok((0..2).flat_map(|end| (0..n).map(move |axis| pad[2 * axis + end])).collect())
 }
 
-/// The output of a window must be what the program declares: a window that does not fit would ask for absurd memory,
-/// or for none.
+/// The output of a window must be what the program declares.
 pub(super) fn check_output(op: &OpReader<'_>, spatial: &[Dim], window: &Window, rounding: Rounding) -> Result<(), Fault> {
-    let n = spatial.len();
     let declared = op.output_dims(0).unwrap_or_default();
     for (axis, dim) in spatial.iter().enumerate() {
         let (Dim::Fixed(size), None) = (dim, window.auto) else { continue };
-        let reach = (window.kernel[axis] - 1).saturating_mul(window.dilations[axis]).saturating_add(1);
-        let room = (*size as i64).saturating_add(window.pads[axis]).saturating_add(window.pads[n + axis]) - reach;
-        if room < 0 {
-            return Err(format!("its window reaches over {reach} elements, more than the padded input of {size} has").into());
-        }
-        let ceil = if rounding == Rounding::Ceil { window.strides[axis] - 1 } else { 0 };
-        let mut output = (room + ceil) / window.strides[axis] + 1;
-        // A last window that would start in the padding at the end is left out.
-        if rounding == Rounding::Ceil && (output - 1) * window.strides[axis] >= *size as i64 + window.pads[axis] {
-            output -= 1;
-        }
+        let output = places(window, axis, *size, rounding)?;
         if let Some(Dim::Fixed(given)) = declared.get(axis + 2)
             && *given as i64 != output
         {
@@ -184,4 +194,20 @@ pub(super) fn check_output(op: &OpReader<'_>, spatial: &[Dim], window: &Window, 
         }
     }
     Ok(())
+}
+
+/// The number of places that a window has on a spatial axis of `size` elements. A window that does not fit is an error:
+/// it would ask for absurd memory, or for none.
+pub(crate) fn places(window: &Window, axis: usize, size: usize, rounding: Rounding) -> Result<i64, Fault> {
+    let n = window.kernel.len();
+    let reach = reach(window, axis);
+    let room = (size as i64).saturating_add(window.pads[axis]).saturating_add(window.pads[n + axis]) - reach;
+    if room < 0 {
+        return Err(format!("its window reaches over {reach} elements, more than the padded input of {size} has").into());
+    }
+    let ceil = if rounding == Rounding::Ceil { window.strides[axis] - 1 } else { 0 };
+    let output = (room + ceil) / window.strides[axis] + 1;
+    // A last window that would start in the padding at the end is left out.
+    let beyond = rounding == Rounding::Ceil && (output - 1) * window.strides[axis] >= size as i64 + window.pads[axis];
+    Ok(if beyond { output - 1 } else { output })
 }

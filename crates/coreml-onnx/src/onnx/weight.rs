@@ -103,6 +103,16 @@ pub(crate) enum Source {
     Stored(Tensor),
     /// Decompressed on demand.
     Constexpr(Constexpr),
+    /// Unsigned integers of 1 to 8 bits, packed from the most significant bit on, as layers of neural networks have
+    /// them.
+    Packed {
+        /// The packed integers.
+        bytes: Bytes,
+        /// Bits an integer.
+        bits: usize,
+        /// The size of each dimension.
+        shape: Vec<usize>,
+    },
     /// Axis `i` of the result is axis `perm[i]` of `source`.
     Permuted {
         /// What is permuted.
@@ -127,6 +137,8 @@ pub(crate) enum Source {
 pub(crate) enum Constexpr {
     /// `(data - offset) * scale`, by block.
     ShiftScale { data: Arc<Source>, scale: Arc<Source>, offset: Option<Arc<Source>> },
+    /// `data * scale + bias`, by block, as layers of neural networks have it. A scale may be 0.
+    ScaleBias { data: Arc<Source>, scale: Arc<Source>, bias: Option<Arc<Source>> },
     /// `lut[block][index]`, a vector of `lut`'s last dimension along `vector_axis`.
     Lut { indices: Arc<Source>, lut: Arc<Source>, vector_axis: usize },
     /// Non-zeros where `mask` is set.
@@ -155,8 +167,8 @@ impl Source {
                 let shape = source.shape();
                 perm.iter().map(|&axis| shape[axis]).collect()
             }
-            Source::Reshaped { shape, .. } => shape.clone(),
-            Source::Constexpr(Constexpr::ShiftScale { data, .. }) => data.shape(),
+            Source::Reshaped { shape, .. } | Source::Packed { shape, .. } => shape.clone(),
+            Source::Constexpr(Constexpr::ShiftScale { data, .. } | Constexpr::ScaleBias { data, .. }) => data.shape(),
             Source::Constexpr(Constexpr::Lut { indices, lut, vector_axis }) => {
                 let mut shape = indices.shape();
                 let vector = lut.shape().last().copied().unwrap_or(1);
@@ -183,6 +195,7 @@ impl Source {
             Source::Stored(tensor) => tensor.dtype().is_float(),
             Source::Permuted { source, .. } | Source::Reshaped { source, .. } => source.is_float(),
             Source::Constexpr(_) => true,
+            Source::Packed { .. } => false,
         }
     }
 
@@ -193,6 +206,7 @@ impl Source {
             Source::Permuted { source, perm } => permute(&source.f32s(), &source.shape(), perm),
             Source::Reshaped { source, .. } => source.f32s(),
             Source::Constexpr(constexpr) => constexpr.f32s(),
+            Source::Packed { .. } => self.i64s().into_iter().map(|v| v as f32).collect(),
         }
     }
 
@@ -203,6 +217,7 @@ impl Source {
             Source::Permuted { source, perm } => permute(&source.i64s(), &source.shape(), perm),
             Source::Reshaped { source, .. } => source.i64s(),
             Source::Constexpr(constexpr) => constexpr.f32s().into_iter().map(|v| v as i64).collect(),
+            Source::Packed { bytes, bits, shape } => unpack_high(bytes, *bits, shape.iter().product()),
         }
     }
 }
@@ -211,6 +226,7 @@ impl Constexpr {
     fn f32s(&self) -> Vec<f32> {
         match self {
             Constexpr::ShiftScale { data, scale, offset } => shift_scale(data, scale, offset.as_deref()),
+            Constexpr::ScaleBias { data, scale, bias } => scale_bias(data, scale, bias.as_deref()),
             Constexpr::Lut { indices, lut, vector_axis } => look_up(indices, lut, *vector_axis),
             Constexpr::Dense { nonzero, mask } => {
                 let mut nonzero = nonzero.f32s().into_iter();
@@ -233,6 +249,18 @@ fn shift_scale(data: &Source, scale: &Source, offset: Option<&Source>) -> Vec<f3
     }
     let (scales, mut blocks) = (scale.f32s(), Blocks::new(&shape, &scale.shape()));
     values.iter_mut().for_each(|v| *v *= scales[blocks.next()]);
+    values
+}
+
+fn scale_bias(data: &Source, scale: &Source, bias: Option<&Source>) -> Vec<f32> {
+    let shape = data.shape();
+    let mut values = data.f32s();
+    let (scales, mut blocks) = (scale.f32s(), Blocks::new(&shape, &scale.shape()));
+    values.iter_mut().for_each(|v| *v *= scales[blocks.next()]);
+    if let Some(bias) = bias {
+        let (biases, mut blocks) = (bias.f32s(), Blocks::new(&shape, &bias.shape()));
+        values.iter_mut().for_each(|v| *v += biases[blocks.next()]);
+    }
     values
 }
 
@@ -383,6 +411,19 @@ pub(crate) fn unpack(bytes: &[u8], bits: usize, count: usize) -> impl Iterator<I
     })
 }
 
+/// Integers of `bits` bits, packed from the most significant bit on.
+fn unpack_high(bytes: &[u8], bits: usize, count: usize) -> Vec<i64> {
+    let mask = (1u32 << bits) - 1;
+    let at = |byte: usize| u32::from(bytes.get(byte).copied().unwrap_or(0));
+    (0..count)
+        .map(|i| {
+            let (byte, used) = (i * bits / 8, i * bits % 8);
+            let pair = at(byte) << 8 | at(byte + 1);
+            i64::from(pair >> (16 - used - bits) & mask)
+        })
+        .collect()
+}
+
 /// Moves axis `perm[i]` to `i`.
 fn permute<T: Copy + Default>(values: &[T], shape: &[usize], perm: &[usize]) -> Vec<T> {
     if let ([rows, columns], [1, 0]) = (shape, perm) {
@@ -442,6 +483,16 @@ mod tests {
         assert_eq!(stored(DType::UInt3, &[5], &[0b1101_0001, 0b0101_1000]).i64s(), [1, 2, 3, 4, 5]);
         assert_eq!(stored(DType::Int4, &[3], &[0xf7, 0x08]).i64s(), [7, -1, -8]);
         assert_eq!(stored(DType::UInt1, &[9], &[0b1000_0001, 1]).i64s(), [1, 0, 0, 0, 0, 0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn layers_pack_integers_from_the_high_bit() {
+        // 3-bit values 1..=5 are 001 010 011 100 101 from the high bit on: 0b00101001, 0b11001010.
+        let bytes = Bytes::from_static(&[0b0010_1001, 0b1100_1010]);
+        let data = Arc::new(Source::Packed { bytes, bits: 3, shape: vec![5] });
+        assert_eq!((data.i64s(), data.f32s()), (vec![1, 2, 3, 4, 5], vec![1.0, 2.0, 3.0, 4.0, 5.0]));
+        let (scale, bias) = (floats(&[1], &[2.0]), Some(floats(&[1], &[0.5])));
+        assert_eq!(Source::Constexpr(Constexpr::ScaleBias { data, scale, bias }).f32s(), [2.5, 4.5, 6.5, 8.5, 10.5]);
     }
 
     #[test]

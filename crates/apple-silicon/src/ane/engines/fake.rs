@@ -35,6 +35,10 @@ impl Engine for Fake {
         "fake"
     }
 
+    fn has_fp16(&self) -> bool {
+        true
+    }
+
     fn version(&self) -> String {
         String::new()
     }

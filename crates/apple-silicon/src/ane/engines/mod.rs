@@ -147,6 +147,9 @@ pub(crate) trait Engine {
 
     fn version(&self) -> String;
 
+    /// Whether it has the type fp16, so that lowering may round through it.
+    fn has_fp16(&self) -> bool;
+
     /// Whether the engine runs this model, and rightly. The message is one sentence with the operation and what
     /// would help. Cost: a look at each node.
     fn check(&self, model: &OnnxModel) -> Result<(), Refusal>;

@@ -35,6 +35,10 @@ impl Engine for Rten {
         NAME
     }
 
+    fn has_fp16(&self) -> bool {
+        false
+    }
+
     fn version(&self) -> String {
         VERSION.to_owned()
     }

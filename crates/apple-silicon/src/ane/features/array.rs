@@ -86,6 +86,11 @@ impl Array {
         &self.elements
     }
 
+    /// The elements, moved out.
+    pub fn into_elements(self) -> Elements {
+        self.elements
+    }
+
     /// The number of elements.
     pub fn len(&self) -> usize {
         self.elements.len()
@@ -201,7 +206,7 @@ impl Elements {
         }
     }
 
-    fn to_f64s(&self) -> Vec<f64> {
+    pub(crate) fn to_f64s(&self) -> Vec<f64> {
         match self {
             Elements::Float16(values) => values.iter().map(|v| v.to_f64()).collect(),
             Elements::Float32(values) => values.iter().map(|&v| f64::from(v)).collect(),

@@ -49,6 +49,10 @@ impl Engine for OnnxRuntime {
         NAME
     }
 
+    fn has_fp16(&self) -> bool {
+        true
+    }
+
     fn version(&self) -> String {
         self.runtime.found.version().unwrap_or_default()
     }

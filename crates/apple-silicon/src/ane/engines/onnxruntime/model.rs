@@ -20,7 +20,7 @@ use ort::{
         RunOptions, Session, SessionInputValue,
         builder::{GraphOptimizationLevel, PrepackedWeights},
     },
-    value::{DynTensor, DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorRef},
+    value::{DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorRef},
 };
 
 use super::{failed, optimized, runtime::Runtime};

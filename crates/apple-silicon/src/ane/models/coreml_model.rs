@@ -1,0 +1,230 @@
+//! A Core ML model that is ready to predict.
+
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use coreml_format::{
+    Model,
+    schema::{Interface, Schema},
+};
+use coreml_onnx::{InputBinding, LowerOptions, Lowered, OutputBinding, Port, StateBinding};
+
+use super::{inputs, outputs};
+use crate::ane::{
+    engines::{self, Choice, Engine, EngineChoice, EngineOptions, LoadedEngineModel, Tensor},
+    errors::{ANEError, Result},
+    features::Features,
+    limits::Limits,
+};
+
+/// How to load a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// The engine that runs it.
+    pub engine: EngineChoice,
+    /// The function of a multi-function model; the model's default where `None`.
+    pub function: Option<String>,
+    /// Threads within one operation; the engine's own choice where `None`. ONNX Runtime shares one pool of threads
+    /// of the size that the first model asked for; a model that asks for another size has threads of its own.
+    pub threads: Option<NonZeroUsize>,
+    /// Predictions that run at a time; more wait. Each beyond the first costs its activations, but no weights.
+    pub max_sessions: NonZeroUsize,
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        LoadOptions {
+            engine: EngineChoice::default(),
+            function: None,
+            threads: None,
+            max_sessions: const { NonZeroUsize::new(4).unwrap() },
+        }
+    }
+}
+
+/// A loaded model. It is shared between threads by reference; predictions run side by side.
+pub struct CoreMlModel {
+    path: PathBuf,
+    schema: Schema,
+    interface: Interface,
+    choice: Choice,
+    engine: Box<dyn LoadedEngineModel>,
+    inputs: Vec<InputBinding>,
+    outputs: Vec<OutputBinding>,
+    states: Vec<StateBinding>,
+    input_ports: Vec<Port>,
+    output_ports: usize,
+    weight_bytes: usize,
+    /// Tells this model's states from those of others.
+    id: u64,
+}
+
+impl CoreMlModel {
+    /// Loads a `.mlmodel` or a `.mlpackage` and makes it ready to run.
+    ///
+    /// Cost: the file is validated and lowered, its weights are widened to what the engine computes with, and the
+    /// engine optimises the graph. After that nothing of the file is held.
+    ///
+    /// # Errors
+    /// [`ANEError::ModelNotFound`], [`ANEError::InvalidModelFormat`] for a damaged file, and
+    /// [`ANEError::CompilationFailed`] where there is no way to run the model here: an operation that is not lowered
+    /// or that the engine does not run, or an engine that does not load.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<CoreMlModel> {
+        let model = Model::open(path.as_ref())?;
+        let (engine, choice) = engines::select(options.engine, options.threads)?;
+        let lower = LowerOptions {
+            function: options.function.clone(),
+            without_fp16: !engine.has_fp16(),
+            ..LowerOptions::default()
+        };
+        let lowered = coreml_onnx::lower(&model, &lower).map_err(|e| ANEError::from(e).of_model(path.as_ref()))?;
+        CoreMlModel::with_engine(&*engine, choice, lowered, model.schema, path.as_ref(), options)
+    }
+
+    fn with_engine(
+        engine: &dyn Engine,
+        choice: Choice,
+        lowered: Lowered,
+        schema: Schema,
+        path: &Path,
+        options: &LoadOptions,
+    ) -> Result<CoreMlModel> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let options = EngineOptions { threads: options.threads, max_sessions: options.max_sessions };
+        engine.check(&lowered.model).map_err(|refusal| ANEError::from(refusal).of_model(path))?;
+        let loaded = engine.load(&lowered.model, &options).map_err(|e| e.of_model(path))?;
+        Ok(CoreMlModel {
+            path: path.to_owned(),
+            schema,
+            choice,
+            engine: loaded,
+            input_ports: lowered.model.inputs().to_vec(),
+            output_ports: lowered.model.outputs().len(),
+            weight_bytes: lowered.model.weights_len(),
+            interface: lowered.interface,
+            inputs: lowered.inputs,
+            outputs: lowered.outputs,
+            states: lowered.states,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    /// The path that was loaded.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the whole model says of itself, all its functions among it.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Inputs, outputs and states of the function that was loaded.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// The engine that runs it, and why.
+    pub fn engine(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// Bytes that the weights take as the engine computes with them, without what it packs beside.
+    pub fn weight_bytes(&self) -> usize {
+        self.weight_bytes
+    }
+
+    /// Predicts. A model with state starts from zeros, and what it would remember is lost.
+    ///
+    /// # Errors
+    /// [`ANEError::InvalidShape`] and [`ANEError::UnsupportedPrecision`] for features that the model does not take,
+    /// before anything runs; [`ANEError::InferenceFailed`] for what goes wrong then.
+    pub fn predict(&self, features: &Features) -> Result<Features> {
+        self.predict_within(features, None, &Limits::default())
+    }
+
+    /// Predicts from a state, and leaves the new one in its place. A failed prediction leaves the state as it was.
+    ///
+    /// # Errors
+    /// As [`CoreMlModel::predict`]; and [`ANEError::InvalidShape`] for the state of another model.
+    pub fn predict_with_state(&self, features: &Features, state: &mut State) -> Result<Features> {
+        self.predict_within(features, Some(state), &Limits::default())
+    }
+
+    /// Predicts within limits, which cover waiting for a free session too. ONNX Runtime stops between two
+    /// operations; rten cannot be stopped, so a late result is thrown away.
+    ///
+    /// # Errors
+    /// As [`CoreMlModel::predict`]; and [`ANEError::Timeout`] past the deadline.
+    pub fn predict_within(&self, features: &Features, state: Option<&mut State>, limits: &Limits) -> Result<Features> {
+        let mut scratch;
+        let state = match state {
+            Some(state) if state.model != self.id => {
+                return Err(ANEError::InvalidShape("the state was made by another model; use its own `new_state`".to_owned()));
+            }
+            Some(state) => state,
+            None => {
+                scratch = self.new_state()?;
+                &mut scratch
+            }
+        };
+        let mut tensors = vec![None; self.input_ports.len()];
+        for (binding, tensor) in self.inputs.iter().zip(inputs::prepare(&self.inputs, &self.input_ports, features)?) {
+            tensors[binding.port] = Some(tensor);
+        }
+        for (binding, tensor) in self.states.iter().zip(&state.tensors) {
+            tensors[binding.input] = Some(tensor.borrowed());
+        }
+        let tensors: Option<Vec<Tensor<'_>>> = tensors.into_iter().collect();
+        let tensors = tensors.ok_or_else(|| ANEError::Internal("a port of the graph has no feature".to_owned()))?;
+        let results = self.engine.run(&tensors, limits)?;
+        drop(tensors);
+        if results.len() != self.output_ports {
+            return Err(ANEError::Internal(format!("{} outputs came for {}", results.len(), self.output_ports)));
+        }
+        let mut results: Vec<Option<Tensor<'static>>> = results.into_iter().map(Some).collect();
+        let features = outputs::collect(&self.outputs, &mut results, self.is_fixed())?;
+        for (binding, tensor) in self.states.iter().zip(&mut state.tensors) {
+            if let Some(new) = binding.output.and_then(|port| results[port].take()) {
+                *tensor = new;
+            }
+        }
+        Ok(features)
+    }
+
+    /// State of zeros, for [`CoreMlModel::predict_with_state`]. Empty for a model that has none.
+    ///
+    /// # Errors
+    /// [`ANEError::Internal`] for a state whose size the model does not say.
+    pub fn new_state(&self) -> Result<State> {
+        let zeros = |binding: &StateBinding| {
+            let port = &self.input_ports[binding.input];
+            let shape: Option<Vec<usize>> = port.dims.iter().copied().collect();
+            let shape = shape.ok_or_else(|| ANEError::Internal(format!("the state {:?} has no fixed size", binding.name)))?;
+            Tensor::zeros(shape, port.element)
+        };
+        Ok(State { model: self.id, tensors: self.states.iter().map(zeros).collect::<Result<_>>()? })
+    }
+
+    /// Whether no input has a choice of shapes, so that outputs have the shapes that the model declares.
+    fn is_fixed(&self) -> bool {
+        self.inputs.iter().all(|binding| inputs::is_fixed(&binding.feature.kind))
+    }
+}
+
+impl fmt::Debug for CoreMlModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoreMlModel").field("path", &self.path).field("engine", &self.choice).finish_non_exhaustive()
+    }
+}
+
+/// What a model remembers between predictions. It belongs to one sequence of predictions at a time.
+#[derive(Clone, Debug)]
+pub struct State {
+    model: u64,
+    tensors: Vec<Tensor<'static>>,
+}
