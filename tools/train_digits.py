@@ -193,7 +193,7 @@ def core_ml_model(w: Weights) -> ct.models.MLModel:
         x = mb.linear(
             x=mb.relu(x=x), weight=np.ascontiguousarray(w["logits_w"].T), bias=w["logits_b"], name="logits"
         )
-        return mb.softmax(x=x, axis=-1, name="classLabel_probs")
+        return mb.softmax(x=x, axis=-1, name="probabilities")
 
     model = ct.convert(
         program,

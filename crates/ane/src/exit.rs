@@ -8,8 +8,7 @@ use apple_silicon::ane::errors::ANEError;
 use crate::terminal::{BAD, clean};
 
 /// The exit codes, as `ane --help` prints them.
-pub(crate) const TABLE: &str = "\
-   0  done
+pub(crate) const TABLE: &str = "   0  done
    1  something else failed: a file could not be written, or a fault of this program
    2  the command line is wrong
    3  there is no model at the path

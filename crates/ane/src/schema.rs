@@ -65,6 +65,7 @@ pub(crate) fn color(color: ColorSpace) -> &'static str {
 fn array_kind(array: &ArrayKind) -> String {
     let dtype = dtype(array.dtype);
     match &array.flexibility {
+        ShapeFlexibility::Fixed if array.shape.is_empty() => format!("{dtype} of a shape that the model does not say"),
         ShapeFlexibility::Fixed => format!("{dtype} {:?}", array.shape),
         ShapeFlexibility::Enumerated(shapes) => {
             let shapes: Vec<String> = shapes.iter().map(|shape| format!("{shape:?}")).collect();
@@ -117,7 +118,10 @@ mod tests {
         let (any, three) = (SizeRange { lower: 1, upper: None }, SizeRange { lower: 3, upper: Some(3) });
         check(array(ShapeFlexibility::Ranges(vec![any, three])), "float16 [1.., 3]");
         check(FeatureKind::Dictionary(KeyKind::String), "dictionary from string to double");
-        check(FeatureKind::Sequence(KeyKind::Int64, SizeRange { lower: 1, upper: Some(9) }), "sequence of int64, length 1..9");
+        check(
+            FeatureKind::Sequence(KeyKind::Int64, SizeRange { lower: 1, upper: Some(9) }),
+            "sequence of int64, length 1..9",
+        );
         let flexibility = ImageFlexibility::Ranges { width: any, height: three };
         let image = ImageKind { width: 28, height: 28, color: ColorSpace::Bgr, flexibility };
         check(FeatureKind::Image(image), "BGR image, 1.. wide, 3 high");

@@ -178,7 +178,9 @@ mod tests {
 
     #[test]
     fn sizes_are_short() {
-        for (count, expected) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_950, "1.0 MB"), (52_428_800, "52.4 MB")] {
+        for (count, expected) in
+            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_950, "1.0 MB"), (52_428_800, "52.4 MB")]
+        {
             assert_eq!(bytes(count), expected);
         }
         assert_eq!(bytes(u64::MAX), "18446.7 PB");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a model could not be lowered. Every message names the operation.
+/// Why a model could not be lowered. Messages name the operation; which model it is, the caller knows.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LowerError {

@@ -1,6 +1,6 @@
 //! Pictures in a terminal: two pixels a character, one above the other.
 
-use anstyle::{Ansi256Color, Color, RgbColor, Style};
+use anstyle::{Color, RgbColor, Style};
 use apple_silicon::ane::features::{Image, Pixels};
 
 /// What the terminal can show.
@@ -84,7 +84,7 @@ fn luma([r, g, b]: Rgb) -> f32 {
 fn color(pixel: Rgb, palette: Palette) -> Color {
     let [r, g, b] = pixel.map(|value| value.round() as u8);
     let rgb = RgbColor(r, g, b);
-    if palette == Palette::True { rgb.into() } else { Ansi256Color::from(anstyle_lossy::rgb_to_xterm(rgb)).into() }
+    if palette == Palette::True { rgb.into() } else { anstyle_lossy::rgb_to_xterm(rgb).into() }
 }
 
 fn cell(top: Color, bottom: Color) -> String {
@@ -130,10 +130,10 @@ mod tests {
             .collect();
         let image = Image::new(8, 8, Pixels::Gray(ring)).unwrap();
         expect![[r#"
-            ░▄▒▓▓▒▄░
-            ▓▓    ▓▓
-            ▓▓    ▓▓
-            ░▀▒▓▓▒▀░"#]]
+            ░▒▓▓▓▓▒░
+            ▒█▒░░▒█▒
+            ▒█▒░░▒█▒
+            ░▒▓▓▓▓▒░"#]]
         .assert_eq(&lines(&image, 8, 4, Palette::Plain).join("\n"));
     }
 

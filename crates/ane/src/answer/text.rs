@@ -92,7 +92,8 @@ fn beside(pictures: &[Picture], text: &[String]) -> String {
 
 /// The outputs, line by line: what fits one line goes first.
 fn answer(prediction: &Prediction, width: usize) -> Vec<String> {
-    let names = prediction.outputs.iter().map(|output| short(&output.name).chars().count()).max().unwrap_or(0);
+    let named = prediction.outputs.iter().filter(|output| !matches!(output.value, Value::Dictionary { .. }));
+    let names = named.map(|output| short(&output.name).chars().count()).max().unwrap_or(0);
     prediction.outputs.iter().flat_map(|output| output_lines(output, names, width)).collect()
 }
 
@@ -146,7 +147,11 @@ fn bars(entries: &[Entry], width: usize) -> Vec<String> {
     let keys: Vec<_> = entries.iter().map(|entry| short(&entry.key)).collect();
     let key_width = keys.iter().map(|key| key.chars().count()).max().unwrap_or(0);
     if !entries.iter().all(|entry| (0.0..=1.0 + 1e-3).contains(&entry.value)) {
-        return keys.iter().zip(entries).map(|(key, entry)| format!("{key:key_width$}  {}", number(entry.value))).collect();
+        return keys
+            .iter()
+            .zip(entries)
+            .map(|(key, entry)| format!("{key:key_width$}  {}", number(entry.value)))
+            .collect();
     }
     let bar_width = width.saturating_sub(key_width + "  ".len() + " 100.0%".len()).min(LONGEST);
     let line = |(index, (key, entry)): (usize, (&std::borrow::Cow<'_, str>, &Entry))| {
@@ -157,7 +162,7 @@ fn bars(entries: &[Entry], width: usize) -> Vec<String> {
     keys.iter().zip(entries).enumerate().map(line).collect()
 }
 
-/// A bar in eighths of a character, filled up with blanks. What is not quite nothing shows.
+/// A bar in eighths of a character, filled up with blanks.
 fn bar(share: f64, width: usize) -> String {
     const EIGHTHS: [&str; 8] = ["", "\u{258f}", "\u{258e}", "\u{258d}", "\u{258c}", "\u{258b}", "\u{258a}", "\u{2589}"];
     let eighths = (share.clamp(0.0, 1.0) * 8.0 * width as f64).round() as usize;
@@ -209,7 +214,7 @@ mod tests {
                 a.png
                   ████   label  cat
                   ████   cat  ███████████████████████▎  97.0%
-                         dog  ▋                          2.9%
+                         dog  ▊                          2.9%
                          cow                             0.1%
                          1 more in probs
             "#]],
@@ -240,8 +245,15 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         for (value, expected) in [
-            (0.0, "0"), (12.0, "12"), (0.123456, "0.1235"), (1234.56, "1235"), (99_999.4, "99999"), (1e-7, "1.000e-7"),
-            (-2.5e9, "-2.500e9"), (f64::NAN, "NaN"), (f64::NEG_INFINITY, "-inf"),
+            (0.0, "0"),
+            (12.0, "12"),
+            (0.123456, "0.1235"),
+            (1234.56, "1235"),
+            (99_999.4, "99999"),
+            (1e-7, "1.000e-7"),
+            (-2.5e9, "-2.500e9"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-inf"),
         ] {
             assert_eq!(number(value), expected);
         }

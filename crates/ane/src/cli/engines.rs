@@ -58,7 +58,8 @@ fn text(installed: &[Installed]) -> String {
         .iter()
         .map(|engine| {
             let report = report(engine);
-            let status = report.reason.map_or(report.status.to_owned(), |why| format!("{}: {}", report.status, clean(&why)));
+            let status =
+                report.reason.map_or(report.status.to_owned(), |why| format!("{}: {}", report.status, clean(&why)));
             let path = report.path.map(|path| clean(&path).into_owned()).unwrap_or_default();
             [report.name.to_owned(), report.version.unwrap_or_default(), status, report.origin, path]
         })
@@ -69,7 +70,9 @@ fn text(installed: &[Installed]) -> String {
         text.push_str(&format!("{style}{line}{style:#}\n"));
     }
     if !installed.iter().any(|engine| engine.engine != "rten" && engine.status == Status::Chosen) {
-        text.push_str("\n`ane engine install` gets ONNX Runtime, which runs every operation and is faster on most models.\n");
+        text.push_str(
+            "\n`ane engine install` gets ONNX Runtime, which runs every operation and is faster on most models.\n",
+        );
     }
     text
 }

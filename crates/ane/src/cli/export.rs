@@ -137,8 +137,7 @@ fn summary(model: &Model, arguments: &Arguments, lowered: &Lowered, place: Place
     // A neural network has one function, whatever its description calls it.
     let kinds = stats.get(function).or_else(|| stats.values().next());
     let is_const = |kind: &str| kind == "const" || kind.starts_with("constexpr_");
-    let ops: usize =
-        kinds.into_iter().flatten().filter(|(kind, _)| !is_const(kind)).map(|(_, count)| count).sum();
+    let ops: usize = kinds.into_iter().flatten().filter(|(kind, _)| !is_const(kind)).map(|(_, count)| count).sum();
     let nodes: usize = lowered.model.histogram().values().sum();
     let weights = bytes(lowered.model.weights_len() as u64);
     let kept = match place {
@@ -154,7 +153,8 @@ fn summary(model: &Model, arguments: &Arguments, lowered: &Lowered, place: Place
     );
     for state in &lowered.states {
         let port = |index: usize, ports: &[coreml_onnx::Port]| clean(&ports[index].name).into_owned();
-        let after = state.output.map(|output| format!(", after it in output {}", port(output, lowered.model.outputs())));
+        let after =
+            state.output.map(|output| format!(", after it in output {}", port(output, lowered.model.outputs())));
         text.push_str(&format!(
             "  state {}: before the run in input {}{}\n",
             clean(&state.name),

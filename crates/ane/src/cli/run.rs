@@ -44,9 +44,9 @@ Examples:
   ane run llm.mlpackage --state step0.npz step1.npz        state lives from step to step
 
 Files that --outputs writes:
-  arrays and pictures (uint8, height x width x 3 in red, green, blue) keep their shapes, scalars and labels have the
-  shape [1], and a dictionary is its values in the model's order, with its keys beside in NAME_labels.
-  With several predictions there is a file for each: y_0.npz, y_1.npz, ...")]
+  Arrays keep their shapes, scalars and labels have the shape [1], and pictures are uint8 of height x
+  width x 3 (red, green, blue). A dictionary is its values in the model's order, and NAME_labels beside
+  has its keys. With several predictions there is a file for each: y_0.npz, y_1.npz, ...")]
 pub(crate) struct Arguments {
     /// The model: .mlpackage or .mlmodel
     model: PathBuf,
@@ -96,7 +96,9 @@ pub(crate) struct Arguments {
 fn engine_names() -> PossibleValuesParser {
     // What needs a Mac is known by name, so that the answer is that it needs one.
     let hidden = ["coreml", "ane"].map(|name| PossibleValue::new(name).hide(true));
-    PossibleValuesParser::new(EngineChoice::ALL.map(|choice| PossibleValue::new(choice.name())).into_iter().chain(hidden))
+    PossibleValuesParser::new(
+        EngineChoice::ALL.map(|choice| PossibleValue::new(choice.name())).into_iter().chain(hidden),
+    )
 }
 
 /// What `--json` prints. Field names are a promise to scripts.
@@ -127,7 +129,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut predictions = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         let place = (sources.len() > 1).then_some(index);
-        let (inputs, prediction) = runner.predict(source, place).with_context(|| source.label())?;
+        let (inputs, prediction) = runner.predict(source, place)?;
         if arguments.json {
             predictions.push(prediction);
         } else {
@@ -141,8 +143,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.json {
         let choice = model.engine();
         let engine = Engine { name: choice.engine, version: &choice.version, reason: &choice.reason };
-        let report =
-            Report { model: arguments.model.display().to_string(), engine, predictions, latency_ms: latency };
+        let report = Report { model: arguments.model.display().to_string(), engine, predictions, latency_ms: latency };
         return terminal::print_json(&report);
     }
     latency.map_or(Ok(()), |latency| terminal::print(&latency_text(&latency)))
@@ -181,8 +182,8 @@ impl<'a> Runner<'a> {
         let inputs = source.read(self.model.interface())?;
         let outputs = {
             let _progress = Progress::spinner("predicting");
-            self.repeat(&inputs)?;
-            self.once(&inputs)?
+            let outputs = self.repeat(&inputs).and_then(|()| self.once(&inputs));
+            if place.is_some() { outputs.with_context(|| source.label())? } else { outputs? }
         };
         let mut prediction = answer::prediction(source.label(), &outputs, self.arguments.top);
         if let Some(path) = &self.arguments.outputs {

@@ -62,7 +62,8 @@ impl<'a> Request<'a> {
         let lengths = names.iter().map(|(name, values)| (format!("--input {name}="), values.len()));
         for (what, length) in lengths.chain([("files".to_owned(), self.files.len())]) {
             if length > 1 && length != count {
-                let message = format!("{what} is given {length} times for {count} predictions; give it once or {count} times");
+                let message =
+                    format!("{what} is given {length} times for {count} predictions; give it once or {count} times");
                 return Err(Refusal::Usage(message));
             }
         }
@@ -102,7 +103,8 @@ impl Source<'_> {
         }
         for Named { name, value } in &self.named {
             let declared = find(interface, name)?;
-            let feature = value::parse(&declared.kind, value).with_context(|| format!("--input {name}={}", clean(value)))?;
+            let feature =
+                value::parse(&declared.kind, value).with_context(|| format!("--input {name}={}", clean(value)))?;
             features.insert(name, feature);
         }
         if let Some(seed) = self.random {
@@ -147,9 +149,11 @@ fn only_image(interface: &Interface) -> Result<&Declared, Refusal> {
 }
 
 fn find<'a>(interface: &'a Interface, name: &str) -> Result<&'a Declared, Refusal> {
-    interface.inputs.iter().find(|declared| declared.name == name).ok_or_else(|| {
-        Refusal::Input(format!("the model has no input {name:?}; it takes {}", list(interface)))
-    })
+    interface
+        .inputs
+        .iter()
+        .find(|declared| declared.name == name)
+        .ok_or_else(|| Refusal::Input(format!("the model has no input {name:?}; it takes {}", list(interface))))
 }
 
 fn nothing_missing(interface: &Interface, features: &Features) -> Result<(), Refusal> {

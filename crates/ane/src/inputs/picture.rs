@@ -21,8 +21,11 @@ pub(super) fn read(path: &Path, kind: &ImageKind) -> Result<Image, Refusal> {
     let picture = decode(path).map_err(|e| Refusal::Input(format!("cannot be read: {e}")))?;
     let (width, height) = size(kind, (picture.width() as usize, picture.height() as usize));
     let fitted = fit(picture, width, height);
-    let pixels =
-        if fitted.color().has_color() { Pixels::Rgb(fitted.to_rgb8().into_raw()) } else { Pixels::Gray(fitted.to_luma8().into_raw()) };
+    let pixels = if fitted.color().has_color() {
+        Pixels::Rgb(fitted.to_rgb8().into_raw())
+    } else {
+        Pixels::Gray(fitted.to_luma8().into_raw())
+    };
     Image::new(width, height, pixels).map_err(|e| Refusal::Input(e.to_string()))
 }
 

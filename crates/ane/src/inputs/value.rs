@@ -90,7 +90,9 @@ fn expected(kind: &FeatureKind) -> String {
         FeatureKind::Double => "a number, or a .npy file with one",
         FeatureKind::String => "text",
         FeatureKind::Image(_) => "a .png or .jpg file, or a .npy file of uint8 height x width x 3",
-        FeatureKind::MultiArray(_) | FeatureKind::State(_) => "a .npy file, or numbers as JSON such as [[1, 2], [3, 4]]",
+        FeatureKind::MultiArray(_) | FeatureKind::State(_) => {
+            "a .npy file, or numbers as JSON such as [[1, 2], [3, 4]]"
+        }
         FeatureKind::Dictionary(_) => "JSON such as {\"key\": 1.5}",
         FeatureKind::Sequence(..) => "JSON such as [1, 2], or a .npy file",
     };
@@ -136,9 +138,10 @@ fn flatten<'a>(value: &'a Value, shape: &[usize], numbers: &mut Vec<&'a serde_js
 fn dictionary_from_json(keys: KeyKind, value: &Value) -> Option<Dictionary> {
     let entries = value.as_object()?.iter();
     match keys {
-        KeyKind::String => {
-            entries.map(|(key, value)| Some((key.clone(), value.as_f64()?))).collect::<Option<_>>().map(Dictionary::Strings)
-        }
+        KeyKind::String => entries
+            .map(|(key, value)| Some((key.clone(), value.as_f64()?)))
+            .collect::<Option<_>>()
+            .map(Dictionary::Strings),
         KeyKind::Int64 => entries
             .map(|(key, value)| Some((key.parse().ok()?, value.as_f64()?)))
             .collect::<Option<_>>()
@@ -172,7 +175,12 @@ mod tests {
 
     fn array(shape: &[usize]) -> FeatureKind {
         let flexibility = ShapeFlexibility::Fixed;
-        FeatureKind::MultiArray(ArrayKind { dtype: ArrayType::Float32, shape: shape.to_vec(), flexibility, default: None })
+        FeatureKind::MultiArray(ArrayKind {
+            dtype: ArrayType::Float32,
+            shape: shape.to_vec(),
+            flexibility,
+            default: None,
+        })
     }
 
     #[test]
@@ -186,7 +194,11 @@ mod tests {
         check(array(&[2, 2]), "[[1, 2], [3]]", "expected float32 [2, 2] (a .npy file, or numbers as JSON");
         check(array(&[2, 2]), "photo.png", "is a picture, but the input takes float32 [2, 2]");
         check(FeatureKind::Dictionary(KeyKind::Int64), "{\"3\": 1}", "Int64s([(3, 1.0)])");
-        check(FeatureKind::Sequence(KeyKind::String, SizeRange { lower: 0, upper: None }), "[\"a\"]", "Strings([\"a\"])");
+        check(
+            FeatureKind::Sequence(KeyKind::String, SizeRange { lower: 0, upper: None }),
+            "[\"a\"]",
+            "Strings([\"a\"])",
+        );
     }
 
     #[test]

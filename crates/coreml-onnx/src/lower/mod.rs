@@ -20,10 +20,12 @@ mod tensor;
 mod transform;
 pub(crate) mod window;
 
+use std::collections::BTreeMap;
+
 use coreml_format::{Model, ModelKind};
 
 use crate::{
-    LowerError, LowerOptions, Lowered, layers,
+    LowerError, LowerOptions, Lowered, UnsupportedOp, layers,
     onnx::{OnnxBuilder, Value},
 };
 use reader::OpReader;
@@ -83,17 +85,34 @@ fn find(kind: &str) -> Option<&'static Lowering> {
     FAMILIES.iter().find_map(|family| family.iter().find(|row| row.mil == kind))
 }
 
+/// Operations that have no lowering, of which the kind and the name are given, by their kind.
+pub(crate) fn grouped<'a>(missing: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<UnsupportedOp> {
+    const NAMED: usize = 3;
+    let mut kinds: BTreeMap<&str, UnsupportedOp> = BTreeMap::new();
+    for (kind, name) in missing {
+        let entry = kinds.entry(kind).or_insert_with(|| UnsupportedOp {
+            kind: kind.to_owned(),
+            count: 0,
+            places: Vec::new(),
+        });
+        entry.count += 1;
+        if entry.places.len() < NAMED {
+            entry.places.push(name.to_owned());
+        }
+    }
+    kinds.into_values().collect()
+}
+
 pub(crate) fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered, LowerError> {
     match &model.kind {
         ModelKind::Program(program) => program::lower(model, program, options),
         ModelKind::NeuralNetwork(network) => layers::lower(model, network, options),
-        ModelKind::Compiled => Err(LowerError::Model(format!(
-            "{} is a compiled model, which only Apple's Core ML can run; run the .mlpackage or .mlmodel that it was compiled from",
-            model.path.display()
-        ))),
+        ModelKind::Compiled => Err(LowerError::Model(
+            "it is a compiled model, which only Apple's Core ML can run; take the .mlpackage or .mlmodel that it was compiled from"
+                .to_owned(),
+        )),
         ModelKind::Other(kind) => Err(LowerError::Model(format!(
-            "{} is a {} model, which cannot be run off Apple yet; ML Programs and neural networks can",
-            model.path.display(),
+            "it is a {} model, which cannot be run off Apple yet; ML Programs and neural networks can",
             spaced(kind)
         ))),
     }

@@ -1,6 +1,6 @@
 //! Walks one function of an ML Program.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use coreml_format::{
     DType, Model,
@@ -8,7 +8,10 @@ use coreml_format::{
     schema::{ArrayType, Feature, FeatureKind, Interface},
 };
 
-use super::{Fault, control, find, reader::{Entry, OpReader, Scope}};
+use super::{
+    Fault, control, find, grouped,
+    reader::{Entry, OpReader, Scope},
+};
 use crate::{
     InputBinding, LowerError, LowerOptions, Lowered, OutputBinding, OutputForm, StateBinding, UnsupportedOp,
     onnx::{Element, OnnxBuilder, Value},
@@ -39,11 +42,7 @@ fn choose(model: &Model, program: &Program, options: &LowerOptions) -> Result<(S
     let name = options.function.as_ref().unwrap_or(&schema.default_function);
     if !program.functions.contains_key(name) {
         let names: Vec<&str> = program.functions.keys().map(String::as_str).collect();
-        return Err(LowerError::Model(format!(
-            "{} has no function {name:?}; it has {}",
-            model.path.display(),
-            names.join(", ")
-        )));
+        return Err(LowerError::Model(format!("it has no function {name:?}; it has {}", names.join(", "))));
     }
     let interface = schema.functions.get(name).unwrap_or(&schema.interface);
     Ok((name.clone(), interface.clone()))
@@ -51,22 +50,13 @@ fn choose(model: &Model, program: &Program, options: &LowerOptions) -> Result<(S
 
 /// Every kind of operation without a lowering, nested blocks included.
 fn unsupported(block: &Block) -> Vec<UnsupportedOp> {
-    const NAMED: usize = 3;
-    let mut kinds: BTreeMap<&str, UnsupportedOp> = BTreeMap::new();
+    let mut missing = Vec::new();
     Program::visit(block, &mut |op| {
         if find(&op.kind).is_none() && !control::OPS.contains(&op.kind.as_str()) {
-            let entry = kinds.entry(&op.kind).or_insert_with(|| UnsupportedOp {
-                kind: op.kind.clone(),
-                count: 0,
-                places: Vec::new(),
-            });
-            entry.count += 1;
-            if entry.places.len() < NAMED {
-                entry.places.push(op.name.clone());
-            }
+            missing.push((op.kind.as_str(), op.name.as_str()));
         }
     });
-    kinds.into_values().collect()
+    grouped(missing)
 }
 
 /// The state of the walk.

@@ -67,7 +67,9 @@ fn interface(text: &mut String, interface: &InterfaceReport, classes: Option<usi
 fn row(feature: &FeatureReport, interface: &InterfaceReport, classes: Option<usize>) -> [String; 3] {
     let is = |name: &Option<String>| name.as_deref() == Some(feature.name.as_str());
     let of_classes = |what: &str| match classes {
-        Some(classes) => format!("{what} of {}", if classes == 1 { "1 class".to_owned() } else { format!("{classes} classes") }),
+        Some(classes) => {
+            format!("{what} of {}", if classes == 1 { "1 class".to_owned() } else { format!("{classes} classes") })
+        }
         None => what.to_owned(),
     };
     let role = if !feature.description.is_empty() {
@@ -93,8 +95,8 @@ fn operations(text: &mut String, function: &FunctionReport, default: Option<&str
         (None, _) => "Layers".to_owned(),
     };
     let constants = if constants > 0 { format!(" and {}", count(constants, "constant")) } else { String::new() };
-    let unit = if function.opset.is_some() { "operation" } else { "layer" };
-    writeln!(text, "\n{BOLD}{title}{BOLD:#}: {}{constants}", count(total, unit)).expect("strings take all");
+    let total = if function.opset.is_some() { count(total, "operation") } else { total.to_string() };
+    writeln!(text, "\n{BOLD}{title}{BOLD:#}: {total}{constants}").expect("strings take all");
     if let (Some(own), Some(_)) = (&function.interface, default) {
         line(text, &format!("takes {}; gives {}", names(&own.inputs), names(&own.outputs)));
     }

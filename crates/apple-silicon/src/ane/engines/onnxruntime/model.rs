@@ -15,7 +15,6 @@ use std::{
 use coreml_onnx::{Element, Port, Weight};
 use half::f16;
 use ort::{
-    memory::Allocator,
     session::{
         RunOptions, Session, SessionInputValue,
         builder::{GraphOptimizationLevel, PrepackedWeights},
@@ -23,7 +22,11 @@ use ort::{
     value::{DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorRef},
 };
 
-use super::{failed, optimized, runtime::Runtime};
+use super::{
+    failed,
+    optimized::{self, Optimized},
+    runtime::Runtime,
+};
 use crate::ane::{
     engines::{
         Data, EngineOptions, LoadedEngineModel, Tensor,
@@ -74,7 +77,7 @@ enum Plan {
     /// The graph before optimisation.
     Lowered { graph: Vec<u8>, weights: Vec<NamedWeight> },
     /// The graph after optimisation.
-    Optimized { graph: Vec<u8>, weights: Vec<NamedWeight>, packed: PrepackedWeights },
+    Optimized { optimized: Optimized, packed: PrepackedWeights },
 }
 
 impl Model {
@@ -123,9 +126,9 @@ impl Model {
         builder
             .and_then(|mut builder| builder.commit_from_memory(graph).map(drop))
             .map_err(|e| failed("the optimised graph was not written", &e))?;
-        let optimized = optimized::read(folder.path())
+        let optimized = optimized::read(folder)
             .map_err(|e| ANEError::Internal(format!("the optimised graph cannot be read: {e}")))?;
-        Ok(optimized.map(|(graph, weights)| Plan::Optimized { graph, weights, packed: PrepackedWeights::new() }))
+        Ok(optimized.map(|optimized| Plan::Optimized { optimized, packed: PrepackedWeights::new() }))
     }
 
     fn shared_session(&self, plan: &Plan) -> ort::Result<Slot> {
@@ -136,16 +139,16 @@ impl Model {
                 // There is nothing better to replace it with.
                 Ok(Slot { session, shared: true })
             }
-            Plan::Optimized { graph, weights, packed } => {
+            Plan::Optimized { optimized, packed } => {
                 let mut builder = self
                     .runtime
                     .session(self.threads)?
                     .with_optimization_level(GraphOptimizationLevel::Disable)?
                     .with_prepacked_weights(packed)?;
-                for (name, value) in weights {
+                for (name, value) in &optimized.weights {
                     builder = builder.with_initializer(name, value.clone())?;
                 }
-                Ok(Slot { session: builder.commit_from_memory(graph)?, shared: true })
+                Ok(Slot { session: builder.commit_from_file(optimized.graph())?, shared: true })
             }
         }
     }
@@ -263,13 +266,12 @@ pub(super) fn weight_value(weight: &Weight) -> ort::Result<DynValue> {
     }
 }
 
-/// A tensor of little-endian elements, in memory of ONNX Runtime's own alignment.
+/// A tensor of little-endian elements.
 fn value_of<T>(shape: Vec<usize>, bytes: &[u8]) -> ort::Result<DynValue>
 where
     T: PrimitiveTensorElementType + bytemuck::Pod + std::fmt::Debug,
 {
-    let mut tensor = OrtTensor::<T>::new(&Allocator::default(), shape)?;
-    let (_, values) = tensor.try_extract_tensor_mut::<T>()?;
-    bytemuck::cast_slice_mut::<T, u8>(values).copy_from_slice(bytes);
-    Ok(tensor.into_dyn())
+    let mut values = vec![T::zeroed(); bytes.len() / size_of::<T>()];
+    bytemuck::cast_slice_mut(&mut values).copy_from_slice(bytes);
+    Ok(OrtTensor::from_array((shape, values))?.into_dyn())
 }

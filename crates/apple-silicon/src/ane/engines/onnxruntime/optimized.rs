@@ -1,19 +1,19 @@
 //! The graph that ONNX Runtime has optimised, written by it and read back with its weights.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use half::f16;
 use ort::{
-    memory::Allocator,
     session::builder::{GraphOptimizationLevel, SessionBuilder},
     value::{DynValue, PrimitiveTensorElementType, Tensor},
 };
 use prost::Message;
+use tempfile::TempDir;
 
 use super::model::NamedWeight;
 
@@ -32,9 +32,36 @@ pub(super) fn write_to(builder: SessionBuilder, folder: &Path) -> ort::Result<Se
         .with_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", SHARED_FROM)?)
 }
 
-/// Reads graph and weights. `None` where a nested graph has a weight outside the file, which ONNX Runtime does not
-/// let sessions share.
-pub(super) fn read(folder: &Path) -> io::Result<Option<(Vec<u8>, Vec<NamedWeight>)>> {
+/// An optimised graph, for sessions without optimisation.
+pub(super) struct Optimized {
+    /// Weights by the names that they have in the graph.
+    pub(super) weights: Vec<NamedWeight>,
+    /// Holds the graph's file, and one for the weights that has their size but nothing in it: ONNX Runtime insists on
+    /// a file, and reads nothing of it where all weights are handed over.
+    folder: TempDir,
+}
+
+impl Optimized {
+    /// The graph's file.
+    pub(super) fn graph(&self) -> PathBuf {
+        self.folder.path().join(GRAPH)
+    }
+}
+
+/// Reads what was written. `None` where a nested graph has a weight outside the file, which ONNX Runtime does not let
+/// sessions share.
+pub(super) fn read(folder: TempDir) -> io::Result<Option<Optimized>> {
+    let weights = read_weights(folder.path())?;
+    let data = OpenOptions::new().write(true).open(folder.path().join(WEIGHTS));
+    if let (Some(_), Ok(data)) = (&weights, data) {
+        let size = data.metadata()?.len();
+        data.set_len(0)?;
+        data.set_len(size)?;
+    }
+    Ok(weights.map(|weights| Optimized { weights, folder }))
+}
+
+fn read_weights(folder: &Path) -> io::Result<Option<Vec<NamedWeight>>> {
     let graph = std::fs::read(folder.join(GRAPH))?;
     let model = ModelProto::decode(&*graph).map_err(io::Error::other)?;
     let main = model.graph.unwrap_or_default();
@@ -54,7 +81,7 @@ pub(super) fn read(folder: &Path) -> io::Result<Option<(Vec<u8>, Vec<NamedWeight
             None => return Ok(None),
         }
     }
-    Ok(Some((graph, weights)))
+    Ok(Some(weights))
 }
 
 /// One weight. `None` for element types that no lowered graph has.
@@ -73,15 +100,16 @@ fn read_weight(tensor: &TensorProto, file: &mut File) -> io::Result<Option<DynVa
     value.map(Some)
 }
 
+/// Elements in memory of our own: ONNX Runtime shares no other.
 fn elements<T>(tensor: &TensorProto, file: &mut File) -> io::Result<DynValue>
 where
     T: PrimitiveTensorElementType + bytemuck::Pod + std::fmt::Debug,
 {
-    let shape: Vec<i64> = tensor.dims.clone();
-    let mut value = Tensor::<T>::new(&Allocator::default(), shape).map_err(io::Error::other)?;
-    let (_, values) = value.try_extract_tensor_mut::<T>().map_err(io::Error::other)?;
-    file.read_exact(bytemuck::cast_slice_mut(values))?;
-    Ok(value.into_dyn())
+    let count = tensor.dims.iter().try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
+    let count = count.ok_or_else(|| io::Error::other(format!("the weight {:?} has no size", tensor.name)))?;
+    let mut values = vec![T::zeroed(); count];
+    file.read_exact(bytemuck::cast_slice_mut(&mut values))?;
+    Ok(Tensor::from_array((tensor.dims.clone(), values)).map_err(io::Error::other)?.into_dyn())
 }
 
 // The few fields of `onnx.proto` that are needed to find the weights. prost passes over the others.

@@ -1,0 +1,292 @@
+//! Inputs and outputs of a network: how features become blobs, and blobs features.
+
+use std::sync::Arc;
+
+use coreml_format::{
+    mil::Dim,
+    nn::{ArrayMapping, Bias, Classifier, ImageMapping, NeuralNetwork, Preprocessing},
+    schema::{
+        ArrayKind, ArrayType, ColorSpace, Feature, FeatureKind, ImageFlexibility, ImageKind, Interface, ShapeFlexibility,
+    },
+};
+
+use super::{
+    blob::{Blob, Blobs, count, show, target},
+    convolution::planes,
+};
+use crate::{
+    InputBinding, LowerError, LowerOptions, OutputBinding, OutputForm,
+    lower::Fault,
+    onnx::{Element, OnnxBuilder, Source, Value},
+};
+
+/// Declares an input of the graph for each feature, and gives their blobs.
+pub(super) fn inputs<'a>(
+    network: &NeuralNetwork,
+    interface: &'a Interface,
+    options: &LowerOptions,
+    onnx: &mut OnnxBuilder,
+) -> Result<(Vec<InputBinding>, Blobs<'a>), LowerError> {
+    onnx.reserve(interface.outputs.iter().map(|feature| feature.name.as_str()));
+    let preprocessing = Preprocessings::of(network, interface).map_err(|fault| LowerError::Model(fault.0))?;
+    let (mut bindings, mut blobs) = (Vec::new(), Blobs::new());
+    for feature in &interface.inputs {
+        let blob = match &feature.kind {
+            FeatureKind::MultiArray(kind) => array(feature, kind, network.array_mapping, options, onnx),
+            FeatureKind::Image(kind) => {
+                image(feature, kind, network.image_mapping, preprocessing.get(&feature.name), onnx)
+            }
+            FeatureKind::Int64
+            | FeatureKind::Double
+            | FeatureKind::String
+            | FeatureKind::Dictionary(_)
+            | FeatureKind::Sequence(..)
+            | FeatureKind::State(_) => Err("it is neither an array nor an image".into()),
+        };
+        let blob = blob.map_err(|fault| LowerError::Model(format!("input {:?}: {}", feature.name, fault.0)))?;
+        blobs.insert(&feature.name, blob);
+        bindings.push(InputBinding { feature: feature.clone(), port: bindings.len() });
+    }
+    Ok((bindings, blobs))
+}
+
+fn array(
+    feature: &Feature,
+    kind: &ArrayKind,
+    mapping: ArrayMapping,
+    options: &LowerOptions,
+    onnx: &mut OnnxBuilder,
+) -> Result<Blob, Fault> {
+    let dims = array_dims(kind)?;
+    let element = match kind.dtype {
+        ArrayType::Float16 if options.half_io => Element::F16,
+        ArrayType::Float16 | ArrayType::Float32 | ArrayType::Float64 => Element::F32,
+        ArrayType::Int32 | ArrayType::Int8 => Element::I32,
+    };
+    let port = onnx.input(&feature.name, element, dims.clone());
+    onnx.begin(&feature.name);
+    // Networks compute with floats alone.
+    let value = onnx.cast(&port, Element::F32);
+    let blob = match (mapping, &dims[..]) {
+        (ArrayMapping::Exact, _) => Blob::exact(value, dims),
+        (ArrayMapping::Rank5, &[channels]) => {
+            let dims = [Dim::Fixed(1), channels, Dim::Fixed(1), Dim::Fixed(1)];
+            Blob::rank_5(onnx.reshape(&value, &target(&dims)?), dims)
+        }
+        (ArrayMapping::Rank5, &[channels, height, width]) => {
+            Blob::rank_5(onnx.unsqueeze(&value, &[0]), [Dim::Fixed(1), channels, height, width])
+        }
+        (ArrayMapping::Rank5, _) => {
+            return Err(format!("its shape is {}, and this network takes arrays of rank 1 and 3", show(&dims)).into());
+        }
+    };
+    Ok(named(feature, blob, onnx))
+}
+
+/// Gives what was made of an input a name.
+fn named(feature: &Feature, blob: Blob, onnx: &mut OnnxBuilder) -> Blob {
+    let name = format!("{}.blob", feature.name);
+    let value = onnx.end(vec![blob.value().clone()], &[&name]).pop().expect("one result was given");
+    blob.same(value)
+}
+
+/// The dimensions of an array; those that differ between its shapes are known at run time only.
+fn array_dims(kind: &ArrayKind) -> Result<Vec<Dim>, Fault> {
+    let dims = match &kind.flexibility {
+        ShapeFlexibility::Fixed => kind.shape.iter().map(|&d| Dim::Fixed(d)).collect(),
+        ShapeFlexibility::Enumerated(shapes) => {
+            let first = shapes.first().ok_or("it names no shape")?;
+            if shapes.iter().any(|shape| shape.len() != first.len()) {
+                return Err("its shapes have different ranks".into());
+            }
+            let same = |axis: usize| shapes.iter().all(|shape| shape[axis] == first[axis]);
+            (0..first.len()).map(|axis| if same(axis) { Dim::Fixed(first[axis]) } else { Dim::Unknown }).collect()
+        }
+        ShapeFlexibility::Ranges(ranges) => {
+            ranges.iter().map(|r| if r.upper == Some(r.lower) { Dim::Fixed(r.lower) } else { Dim::Unknown }).collect()
+        }
+    };
+    if Vec::is_empty(&dims) { Err("it has no shape".into()) } else { Ok(dims) }
+}
+
+/// An image of values from 0 to 255, with its preprocessing.
+fn image(
+    feature: &Feature,
+    kind: &ImageKind,
+    mapping: ImageMapping,
+    preprocessing: Option<&Preprocessing>,
+    onnx: &mut OnnxBuilder,
+) -> Result<Blob, Fault> {
+    let side = |size: usize| if kind.flexibility == ImageFlexibility::Fixed { Dim::Fixed(size) } else { Dim::Unknown };
+    let dims = [Dim::Fixed(1), Dim::Fixed(kind.color.channels()), side(kind.height), side(kind.width)];
+    let port = onnx.input(&feature.name, Element::F32, dims.to_vec());
+    onnx.begin(&feature.name);
+    let value = match preprocessing {
+        None => port,
+        Some(Preprocessing::Scaler { scale, bias }) => scaled(&port, *scale, *bias, kind.color, onnx),
+        Some(Preprocessing::MeanImage(mean)) => {
+            if kind.flexibility != ImageFlexibility::Fixed {
+                return Err("a mean image asks for one size of the image".into());
+            }
+            let mean = Arc::new(Source::Stored(mean.clone()));
+            let mean = onnx.weight(&format!("{}.mean", feature.name), Element::F32, mean);
+            onnx.binary("Sub", &port, &mean)
+        }
+    };
+    let blob = match mapping {
+        ImageMapping::Rank5 => Blob::rank_5(value, dims),
+        ImageMapping::Rank4 => Blob::exact(value, dims.to_vec()),
+    };
+    Ok(named(feature, blob, onnx))
+}
+
+fn scaled(x: &Value, scale: f32, bias: Bias, color: ColorSpace, onnx: &mut OnnxBuilder) -> Value {
+    let biases = match color {
+        ColorSpace::Grayscale | ColorSpace::GrayscaleFloat16 => vec![bias.gray],
+        ColorSpace::Rgb => vec![bias.red, bias.green, bias.blue],
+        ColorSpace::Bgr => vec![bias.blue, bias.green, bias.red],
+    };
+    let scaled = if scale == 1.0 { x.clone() } else { onnx.with_scalar("Mul", x, scale) };
+    if biases.iter().all(|&b| b == 0.0) {
+        return scaled;
+    }
+    let bias = onnx.floats(&[biases.len(), 1, 1], biases);
+    onnx.binary("Add", &scaled, &bias)
+}
+
+/// The preprocessing of each image.
+struct Preprocessings<'a> {
+    network: &'a NeuralNetwork,
+}
+
+impl<'a> Preprocessings<'a> {
+    /// Checks that each belongs to an image. One without a name belongs to the only image.
+    fn of(network: &'a NeuralNetwork, interface: &Interface) -> Result<Preprocessings<'a>, Fault> {
+        let images: Vec<&str> = interface
+            .inputs
+            .iter()
+            .filter_map(|f| if let FeatureKind::Image(_) = f.kind { Some(f.name.as_str()) } else { None })
+            .collect();
+        for name in network.preprocessing.keys() {
+            if !(images.contains(&name.as_str()) || name.is_empty() && images.len() == 1) {
+                return Err(format!("there is preprocessing of {name:?}, which is no image input").into());
+            }
+        }
+        Ok(Preprocessings { network })
+    }
+
+    fn get(&self, image: &str) -> Option<&'a Preprocessing> {
+        self.network.preprocessing.get(image).or_else(|| self.network.preprocessing.get(""))
+    }
+}
+
+/// Binds each output feature to a blob; the label and the probabilities of a classifier share one.
+pub(super) fn outputs(
+    network: &NeuralNetwork,
+    interface: &Interface,
+    options: &LowerOptions,
+    onnx: &mut OnnxBuilder,
+    blobs: &Blobs<'_>,
+) -> Result<(Vec<(String, Value)>, Vec<OutputBinding>), LowerError> {
+    let (mut ports, mut bindings) = (Vec::new(), Vec::new());
+    let mut scores_port = None;
+    for feature in &interface.outputs {
+        let fault = |reason: String| LowerError::Model(format!("output {:?}: {reason}", feature.name));
+        let head = network.classifier.as_ref().and_then(|classifier| head_form(classifier, feature, interface));
+        let port = match (&head, &network.classifier, scores_port) {
+            (Some(_), _, Some(port)) => port,
+            (Some(_), Some(classifier), None) => {
+                let scores = scores(network, classifier, blobs).map_err(|f| fault(f.0))?;
+                ports.push((feature.name.clone(), scores.value().clone()));
+                scores_port = Some(ports.len() - 1);
+                ports.len() - 1
+            }
+            _ => {
+                let blob = blobs.get(feature.name.as_str()).or_else(|| regressed(network, interface, feature, blobs));
+                let blob = blob.ok_or_else(|| fault("no layer writes it".to_owned()))?;
+                let legacy = network.array_mapping == ArrayMapping::Rank5 && blob.has_lead();
+                let value = boundary(feature, blob, legacy, options, onnx).map_err(|f| fault(f.0))?;
+                ports.push((feature.name.clone(), value));
+                ports.len() - 1
+            }
+        };
+        bindings.push(OutputBinding { feature: feature.clone(), port, form: head.unwrap_or(OutputForm::Tensor) });
+    }
+    Ok((ports, bindings))
+}
+
+/// What a feature shows of a classifier's scores, where it shows them.
+fn head_form(classifier: &Classifier, feature: &Feature, interface: &Interface) -> Option<OutputForm> {
+    let labels = || Arc::new(classifier.labels.clone());
+    match feature.kind {
+        FeatureKind::Dictionary(_) => Some(OutputForm::Probabilities(labels())),
+        FeatureKind::String | FeatureKind::Int64 => {
+            (interface.predicted_feature.as_ref() == Some(&feature.name)).then(|| OutputForm::Label(labels()))
+        }
+        _ => None,
+    }
+}
+
+/// The blob with a classifier's scores: the one that it names, or the last layer's.
+fn scores<'b>(network: &NeuralNetwork, classifier: &Classifier, blobs: &'b Blobs<'_>) -> Result<&'b Blob, Fault> {
+    let blob = match classifier.probabilities.as_str() {
+        "" => last(network, blobs),
+        name => blobs.get(name),
+    };
+    let blob = blob.ok_or("no layer writes the classifier's scores")?;
+    match count(blob.dims()) {
+        Some(scores) if scores != classifier.labels.len() => {
+            Err(format!("the classifier has {} labels, and the network gives {scores} scores", classifier.labels.len()).into())
+        }
+        _ => Ok(blob),
+    }
+}
+
+/// The blob of a regressor's value, which need not have the value's name.
+fn regressed<'b>(
+    network: &NeuralNetwork,
+    interface: &Interface,
+    feature: &Feature,
+    blobs: &'b Blobs<'_>,
+) -> Option<&'b Blob> {
+    let predicted = network.regressor && interface.predicted_feature.as_ref() == Some(&feature.name);
+    if predicted { last(network, blobs) } else { None }
+}
+
+fn last<'b>(network: &NeuralNetwork, blobs: &'b Blobs<'_>) -> Option<&'b Blob> {
+    blobs.get(network.layers.last()?.outputs.first()?.as_str())
+}
+
+/// A blob as it leaves the graph. Where the model declares a shape of as many elements, it gets that shape; otherwise a
+/// blob of (sequence, batch, channel, height, width) loses the first two.
+fn boundary(
+    feature: &Feature,
+    blob: &Blob,
+    legacy: bool,
+    options: &LowerOptions,
+    onnx: &mut OnnxBuilder,
+) -> Result<Value, Fault> {
+    let FeatureKind::MultiArray(kind) = &feature.kind else {
+        return if let FeatureKind::Image(_) = feature.kind { planes(blob, onnx) } else { Ok(blob.value().clone()) };
+    };
+    let declared: Vec<Dim> = kind.shape.iter().map(|&d| Dim::Fixed(d)).collect();
+    let all = count(blob.dims());
+    let value = match blob.dims() {
+        dims if dims == declared => blob.value().clone(),
+        _ if !declared.is_empty() && all.is_some() && all == count(&declared) => {
+            onnx.reshape(blob.value(), &target(&declared)?).with_dims(Some(declared))
+        }
+        [Dim::Fixed(1), inner @ ..] if legacy => {
+            let inner = inner.to_vec();
+            onnx.squeeze(blob.value(), &[0]).with_dims(Some(inner))
+        }
+        _ => blob.whole(onnx),
+    };
+    let dims = value.dims().map(<[_]>::to_vec);
+    let element = match kind.dtype {
+        ArrayType::Float16 if options.half_io => Element::F16,
+        ArrayType::Float16 | ArrayType::Float32 | ArrayType::Float64 => Element::F32,
+        ArrayType::Int32 | ArrayType::Int8 => Element::I32,
+    };
+    Ok(onnx.cast(&value, element).with_dims(dims))
+}

@@ -1,0 +1,1 @@
+"""Cases for the layer fixtures: one module a family, each with `case` functions."""
