@@ -147,12 +147,15 @@ def nested_sum(x, n):
 def build_nested_sum(x, n):
     limit = mb.squeeze(x=n)
     zero = mb.sub(x=limit, y=limit)
+    # Another value than the outer loop starts from: coremltools names loop variables after what they start from, and
+    # two loops of one start would shadow each other's.
+    first = mb.sub(x=limit, y=limit)
 
     def outer(i, total):
         _, total = mb.while_loop(
             _cond=lambda j, total: mb.less_equal(x=j, y=i),
             _body=lambda j, total: (mb.add(x=j, y=1), mb.add(x=total, y=j)),
-            loop_vars=(zero, total),
+            loop_vars=(first, total),
         )
         return mb.add(x=i, y=1), total
 

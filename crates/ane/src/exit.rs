@@ -1,6 +1,11 @@
 //! How the command ends: its exit codes, and the one line that says why.
 
-use std::{io, process::ExitCode};
+use std::{
+    env, io,
+    panic::{self, PanicHookInfo, UnwindSafe},
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+};
 
 use anstream::eprintln;
 use apple_silicon::ane::errors::ANEError;
@@ -19,7 +24,7 @@ pub(crate) const TABLE: &str = "   0  done
    8  out of memory, or over a limit
    9  the engine is not available here
   10  an input is missing, unknown, or of the wrong kind, shape or type
- 130  interrupted (Ctrl-C)";
+ 130  interrupted by Ctrl-C (143 by a request to terminate)";
 
 const OTHER: u8 = 1;
 const USAGE: u8 = 2;
@@ -31,8 +36,6 @@ const TIMEOUT: u8 = 7;
 const LIMIT: u8 = 8;
 const ENGINE_UNAVAILABLE: u8 = 9;
 const INVALID_INPUT: u8 = 10;
-/// What a shell says of a process that SIGINT ended.
-pub(crate) const INTERRUPTED: i32 = 130;
 
 /// What this command finds wrong before the library is asked.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,25 @@ pub(crate) enum Refusal {
     /// An input cannot be read, or is not what the model takes.
     #[error("{0}")]
     Input(String),
+}
+
+/// Runs the command; a panic in it becomes an error like any other. With `RUST_BACKTRACE` set it is printed, too.
+pub(crate) fn guarded(command: impl FnOnce() -> anyhow::Result<()> + UnwindSafe) -> anyhow::Result<()> {
+    // Engines may panic inside and be caught there, so nothing is printed before it is known to have ended the run.
+    static LAST: Mutex<String> = Mutex::new(String::new());
+    if env::var_os("RUST_BACKTRACE").is_none_or(|value| value == "0") {
+        panic::set_hook(Box::new(|info| *LAST.lock().unwrap_or_else(PoisonError::into_inner) = describe(info)));
+    }
+    panic::catch_unwind(command).unwrap_or_else(|_| {
+        let panic = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        Err(anyhow::anyhow!("a fault of this program; please report it: {panic}"))
+    })
+}
+
+/// Message and place of a panic.
+fn describe(info: &PanicHookInfo<'_>) -> String {
+    let message = info.payload_as_str().unwrap_or("no message");
+    info.location().map_or(message.to_owned(), |place| format!("{message} ({place})"))
 }
 
 /// Prints why the command failed, and gives its exit code.

@@ -1,5 +1,7 @@
 //! Ctrl-C, and files that are whole or not there.
 
+#[cfg(unix)]
+use std::thread;
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -9,20 +11,31 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::exit::INTERRUPTED;
-
 /// Files that are being written; Ctrl-C removes them.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Makes Ctrl-C remove unfinished files and end the process.
+/// Makes Ctrl-C (and a request to terminate) remove unfinished files and end the process.
+#[cfg(unix)]
 pub(crate) fn install() {
-    // Without a handler Ctrl-C still ends the process, and only leaves unfinished files behind.
-    let _ = ctrlc::set_handler(|| {
+    use signal_hook::{
+        consts::{SIGINT, SIGTERM},
+        iterator::Signals,
+        low_level,
+    };
+    // Without a handler the signal still ends the process, and only leaves unfinished files behind.
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+    thread::spawn(move || {
+        let signal = signals.forever().next().unwrap_or(SIGINT);
         let unfinished = lock(); // held until the process ends, so that nothing is begun or finished any more
         unfinished.iter().for_each(|path| drop(fs::remove_file(path)));
-        process::exit(INTERRUPTED);
+        // At once: an orderly exit would take an engine's globals away while its threads run.
+        low_level::exit(128 + signal);
     });
 }
+
+/// Elsewhere Ctrl-C ends the process by itself; an unfinished file keeps its temporary name.
+#[cfg(not(unix))]
+pub(crate) fn install() {}
 
 fn lock() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)

@@ -15,7 +15,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     interrupt::install();
-    match cli::Cli::parse().run() {
+    match exit::guarded(|| cli::Cli::parse().run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
     }

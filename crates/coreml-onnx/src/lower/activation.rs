@@ -130,7 +130,7 @@ fn softmax(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 
 fn softplus(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let x = op.value("x")?;
-    Ok(vec![onnx.unary("Softplus", &x)])
+    Ok(vec![onnx.softplus(&x)])
 }
 
 fn softplus_parametric(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
@@ -141,7 +141,7 @@ fn softplus_parametric(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 
 pub(crate) fn alpha_softplus_beta_x(onnx: &mut OnnxBuilder, x: &Value, alpha: &Value, beta: &Value) -> Value {
     let inner = onnx.binary("Mul", x, beta);
-    let soft = onnx.unary("Softplus", &inner);
+    let soft = onnx.softplus(&inner);
     onnx.binary("Mul", &soft, alpha)
 }
 

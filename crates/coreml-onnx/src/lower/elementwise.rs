@@ -43,7 +43,7 @@ pub(super) const OPS: &[Lowering] = &[
     Lowering { mil: "round", run: |op, onnx| rounding(op, onnx, "Round") },
     Lowering { mil: "rsqrt", run: rsqrt },
     Lowering { mil: "select", run: select },
-    Lowering { mil: "sign", run: |op, onnx| unary(op, onnx, "Sign") },
+    Lowering { mil: "sign", run: sign },
     Lowering { mil: "sin", run: |op, onnx| unary(op, onnx, "Sin") },
     Lowering { mil: "sinh", run: |op, onnx| unary(op, onnx, "Sinh") },
     Lowering { mil: "sqrt", run: |op, onnx| unary(op, onnx, "Sqrt") },
@@ -181,6 +181,11 @@ fn plus_epsilon(onnx: &mut OnnxBuilder, x: &Value, epsilon: f32) -> Value {
 fn select(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (condition, a, b) = (op.value("cond")?, op.value("a")?, op.value("b")?);
     Ok(vec![onnx.select(&condition, &a, &b)])
+}
+
+fn sign(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let x = op.value("x")?;
+    Ok(vec![onnx.sign(&x)])
 }
 
 fn square(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {

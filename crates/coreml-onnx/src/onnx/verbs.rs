@@ -129,6 +129,12 @@ impl OnnxBuilder {
         {
             return self.weight(x.name(), to, source.clone());
         }
+        if to == Element::Bool {
+            // rten carries booleans as int32 and would leave any number as it is.
+            let zero = self.scalar(0.0, x);
+            let is_zero = self.compare("Equal", x, &zero);
+            return self.unary("Not", &is_zero).with_dims(dims);
+        }
         self.cast_node(x, to).with_dims(dims)
     }
 
@@ -183,6 +189,23 @@ impl OnnxBuilder {
     pub(crate) fn gelu(&mut self, x: &Value, tanh: bool) -> Value {
         let node = self.node("Gelu").arg(x);
         if tanh { node.string("approximate", "tanh") } else { node }.out(x.element())
+    }
+
+    /// `log(1 + exp(x))`, in a form in which the exponential cannot overflow.
+    pub(crate) fn softplus(&mut self, x: &Value) -> Value {
+        let size = self.unary("Abs", x);
+        let small = self.unary("Neg", &size);
+        let rest = self.unary("Softplus", &small);
+        let ramp = self.unary("Relu", x);
+        self.binary("Add", &ramp, &rest)
+    }
+
+    /// -1, 0 or 1. rten's Sign gives 1 for a zero, so this one compares.
+    pub(crate) fn sign(&mut self, x: &Value) -> Value {
+        let zero = self.scalar(0.0, x);
+        let (above, below) = (self.compare("Greater", x, &zero), self.compare("Less", x, &zero));
+        let (above, below) = (self.cast(&above, x.element()), self.cast(&below, x.element()));
+        self.binary("Sub", &above, &below)
     }
 
     pub(crate) fn modulo(&mut self, x: &Value, y: &Value) -> Value {
