@@ -86,3 +86,11 @@ def _(net: Network):
     net.builder.add_load_constant_nd("constant", "data", data, (2, 2))
     net.builder.add_activation("relu", "RELU", "x", "out")
     return {"out": np.maximum(x, 0), "data": data}
+
+
+@case("transpose", "fewer_axes_than_dimensions")
+def _(net: Network):
+    # What coremltools' `make_image_input` writes for an input of (height, width, channel).
+    x = net.image(3, 2, "RGB")
+    net.builder.add_transpose("transpose", [1, 2, 0], "image", "out")
+    return x[0].transpose(1, 2, 0)

@@ -7,10 +7,9 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use anstream::eprintln;
 use apple_silicon::ane::errors::ANEError;
 
-use crate::terminal::{BAD, clean};
+use crate::terminal::{BAD, clean, note};
 
 /// The exit codes, as `ane --help` prints them.
 pub(crate) const TABLE: &str = "   0  done
@@ -72,7 +71,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS; // whoever reads has seen enough: `ane inspect MODEL | head`
     }
-    eprintln!("{BAD}error{BAD:#}: {}", clean(&format!("{error:#}")));
+    note(&format!("{BAD}error{BAD:#}: {}", clean(&format!("{error:#}"))));
     ExitCode::from(code(error))
 }
 

@@ -1,7 +1,5 @@
 //! Ctrl-C, and files that are whole or not there.
 
-#[cfg(unix)]
-use std::thread;
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -24,7 +22,7 @@ pub(crate) fn install() {
     };
     // Without a handler the signal still ends the process, and only leaves unfinished files behind.
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
-    thread::spawn(move || {
+    std::thread::spawn(move || {
         let signal = signals.forever().next().unwrap_or(SIGINT);
         let unfinished = lock(); // held until the process ends, so that nothing is begun or finished any more
         unfinished.iter().for_each(|path| drop(fs::remove_file(path)));

@@ -28,14 +28,17 @@ fn ane(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the command: its exit code, stdout, and stderr without the line about the engine. `temporary` is shown as
-/// `[TMP]`.
+/// Runs the command: its exit code, stdout, and stderr without the line about the engine, all without blanks at the
+/// ends of lines. `temporary` is shown as `[TMP]`.
 fn run(arguments: &[&str], temporary: Option<&Path>) -> String {
     let Output { status, stdout, stderr } = ane(arguments).output().unwrap();
-    let stderr = String::from_utf8(stderr).unwrap();
-    let messages: String =
-        stderr.lines().filter(|line| !line.starts_with("engine: ")).map(|line| format!("{line}\n")).collect();
-    let shown = format!("exit code {}\n{}{messages}", status.code().unwrap(), String::from_utf8(stdout).unwrap());
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    let messages = stderr.lines().filter(|line| !line.starts_with("engine: "));
+    let mut shown = format!("exit code {}\n", status.code().unwrap());
+    for line in stdout.lines().chain(messages) {
+        shown.push_str(line.trim_end());
+        shown.push('\n');
+    }
     temporary.map_or(shown.clone(), |path| shown.replace(path.to_str().unwrap(), "[TMP]"))
 }
 
@@ -75,139 +78,139 @@ fn help() {
     check(
         &["--help"],
         expect![[r#"
-        exit code 0
-        Run Core ML models on any machine.
+            exit code 0
+            Run Core ML models on any machine.
 
-        Takes the files that apps ship (.mlpackage, .mlmodel), on Linux, Windows and macOS: runs them on
-        ONNX Runtime or on the built-in engine rten, tells what is inside, and exports them to ONNX.
+            Takes the files that apps ship (.mlpackage, .mlmodel), on Linux, Windows and macOS: runs them on
+            ONNX Runtime or on the built-in engine rten, tells what is inside, and exports them to ONNX.
 
-        Usage: ane <COMMAND>
+            Usage: ane <COMMAND>
 
-        Commands:
-          run          Run a model and show its answer
-          inspect      Tell what a model takes and gives, and what is inside
-          export       Write a model as an ONNX file
-          engines      List the engines on this machine, and which one a model would get
-          engine       Install an engine
-          completions  Print a script that completes `ane` in a shell
+            Commands:
+              run          Run a model and show its answer
+              inspect      Tell what a model takes and gives, and what is inside
+              export       Write a model as an ONNX file
+              engines      List the engines on this machine, and which one a model would get
+              engine       Install an engine
+              completions  Print a script that completes `ane` in a shell
 
-        Options:
-          -h, --help
-                  Print help (see a summary with '-h')
+            Options:
+              -h, --help
+                      Print help (see a summary with '-h')
 
-          -V, --version
-                  Print version
+              -V, --version
+                      Print version
 
-        Start here:
-          ane inspect model.mlpackage                   what it takes and gives, and what is inside
-          ane run model.mlpackage photo.jpg             the answer for a picture
-          ane run model.mlpackage --random 1            a first try of any model
-          ane run model.mlpackage --inputs x.npz --outputs y.npz
-          ane export model.mlpackage -o model.onnx      the same network for other tools
-          ane engine install                            the faster engine, ONNX Runtime
+            Start here:
+              ane inspect model.mlpackage                   what it takes and gives, and what is inside
+              ane run model.mlpackage photo.jpg             the answer for a picture
+              ane run model.mlpackage --random 1            a first try of any model
+              ane run model.mlpackage --inputs x.npz --outputs y.npz
+              ane export model.mlpackage -o model.onnx      the same network for other tools
+              ane engine install                            the faster engine, ONNX Runtime
 
-        Answers go to stdout, everything else to stderr. Colour is for terminals only; NO_COLOR=1 turns it
-        off.
+            Answers go to stdout, everything else to stderr. Colour is for terminals only; NO_COLOR=1 turns it
+            off.
 
-        Exit codes:
-        0  done
-           1  something else failed: a file could not be written, or a fault of this program
-           2  the command line is wrong
-           3  there is no model at the path
-           4  the model's file is damaged, or is no Core ML model
-           5  the model is sound, but no engine here takes it
-           6  the prediction failed
-           7  the prediction did not end in time
-           8  out of memory, or over a limit
-           9  the engine is not available here
-          10  an input is missing, unknown, or of the wrong kind, shape or type
-         130  interrupted (Ctrl-C)
-    "#]],
+            Exit codes:
+               0  done
+               1  something else failed: a file could not be written, or a fault of this program
+               2  the command line is wrong
+               3  there is no model at the path
+               4  the model's file is damaged, or is no Core ML model
+               5  the model is sound, but no engine here takes it
+               6  the prediction failed
+               7  the prediction did not end in time
+               8  out of memory, or over a limit
+               9  the engine is not available here
+              10  an input is missing, unknown, or of the wrong kind, shape or type
+             130  interrupted by Ctrl-C (143 by a request to terminate)
+        "#]],
     );
     check(
         &["run", "--help"],
         expect![[r#"
-        exit code 0
-        Run a model and show its answer
+            exit code 0
+            Run a model and show its answer
 
-        Inputs come from pictures, from numpy files, from the command line or from a seed; those of one
-        prediction may be mixed. Several files, or an --input that is given several times, make several
-        predictions, in order. Pictures are stretched to the size that the model takes and converted to its
-        colours. Arrays must have the shape that the model declares; their type is converted where no value
-        is lost but the last digits of floats.
+            Inputs come from pictures, from numpy files, from the command line or from a seed; those of one
+            prediction may be mixed. Several files, or an --input that is given several times, make several
+            predictions, in order. Pictures are stretched to the size that the model takes and converted to its
+            colours. Arrays must have the shape that the model declares; their type is converted where no value
+            is lost but the last digits of floats.
 
-        Usage: ane run [OPTIONS] <MODEL> [FILES]...
+            Usage: ane run [OPTIONS] <MODEL> [FILES]...
 
-        Arguments:
-          <MODEL>
-                  The model: .mlpackage or .mlmodel
+            Arguments:
+              <MODEL>
+                      The model: .mlpackage or .mlmodel
 
-          [FILES]...
-                  Files with the inputs of one prediction each: .png and .jpg pictures for a model that
-                  takes one, or .npz
+              [FILES]...
+                      Files with the inputs of one prediction each: .png and .jpg pictures for a model that
+                      takes one, or .npz
 
-        Options:
-              --inputs <FILE>
-                  The same, as an option
+            Options:
+                  --inputs <FILE>
+                      The same, as an option
 
-              --input <NAME=VALUE>
-                  One input: a number, text, JSON, a .npy file, or a picture
+                  --input <NAME=VALUE>
+                      One input: a number, text, JSON, a .npy file, or a picture
 
-              --random <SEED>
-                  Make up the inputs that are not given, always the same ones for a seed
+                  --random <SEED>
+                      Make up the inputs that are not given, always the same ones for a seed
 
-              --outputs <FILE.npz>
-                  Write the outputs as a numpy file
+                  --outputs <FILE.npz>
+                      Write the outputs as a numpy file
 
-              --engine <ENGINE>
-                  The engine; `auto` takes onnxruntime where it is found, else rten
+                  --engine <ENGINE>
+                      The engine; `auto` takes onnxruntime where it is found, else rten
           
-                  [default: auto]
-                  [possible values: auto, onnxruntime, rten]
+                      [default: auto]
+                      [possible values: auto, onnxruntime, rten]
 
-              --function <NAME>
-                  The function of a multi-function model; its default function where left out
+                  --function <NAME>
+                      The function of a multi-function model; its default function where left out
 
-              --state
-                  Keep the model's state from one prediction to the next; it starts at zero
+                  --state
+                      Keep the model's state from one prediction to the next; it starts at zero
 
-              --repeat <N>
-                  Predict N times more, after some runs to warm up, and tell the latency
+                  --repeat <N>
+                      Predict N times more, after some runs to warm up, and tell the latency
 
-              --threads <N>
-                  Threads within one operation; the engine's choice where left out
+                  --threads <N>
+                      Threads within one operation; the engine's choice where left out
 
-              --timeout <MS>
-                  End a prediction that takes longer, with exit code 7
+                  --timeout <MS>
+                      End a prediction that takes longer, with exit code 7
 
-              --top <K>
-                  Tell this many classes
+                  --top <K>
+                      Tell this many classes
           
-                  [default: 5]
+                      [default: 5]
 
-              --show
-                  Show input pictures beside the answer, as the model sees them
+                  --show
+                      Show input pictures beside the answer, as the model sees them
 
-              --json
-                  Print JSON
+                  --json
+                      Print JSON
 
-          -h, --help
-                  Print help (see a summary with '-h')
+              -h, --help
+                      Print help (see a summary with '-h')
 
-        Examples:
-          ane run classifier.mlpackage cat.jpg dog.png --show      pictures, and their classes beside
-          ane run model.mlpackage --random 1 --repeat 100          how fast is it?
-          ane run model.mlpackage --inputs x.npz --outputs y.npz   numpy in, numpy out
-          ane run bert.mlpackage --input ids=ids.npy --input 'mask=[[1, 1, 0, 0]]'
-          ane run llm.mlpackage --state step0.npz step1.npz        state lives from step to step
+            Examples:
+              ane run classifier.mlpackage cat.jpg dog.png --show      pictures, and their classes beside
+              ane run model.mlpackage --random 1 --repeat 100          how fast is it?
+              ane run model.mlpackage --inputs x.npz --outputs y.npz   numpy in, numpy out
+              ane run bert.mlpackage --input ids=ids.npy --input 'mask=[[1, 1, 0, 0]]'
+              ane run llm.mlpackage --state step0.npz step1.npz        state lives from step to step
 
-        Files that --outputs writes:
-          arrays and pictures (uint8, height x width x 3 in red, green, blue) keep their shapes, scalars and
-          labels have the
-          shape [1], and a dictionary is its values in the model's order, with its keys beside in
-          NAME_labels.
-          With several predictions there is a file for each: y_0.npz, y_1.npz, ...
-    "#]],
+            Files that --outputs writes:
+              Arrays keep their shapes, scalars and labels have the shape [1], and pictures are uint8 of height
+              x
+              width x 3 (red, green, blue). A dictionary is its values in the model's order, and NAME_labels
+              beside
+              has its keys. With several predictions there is a file for each: y_0.npz, y_1.npz, ...
+        "#]],
     );
 }
 
@@ -410,31 +413,31 @@ fn inspect() {
     check(
         &["inspect", DIGITS],
         expect![[r#"
-        exit code 0
-        examples/digits/digits.mlpackage
-          ML Program, specification 7: needs iOS 16, macOS 13 or later
-          description                           Recognises one handwritten digit in a 28x28 picture.
-          version                               1.0
-          author                                ANE Manager
-          licence                               MIT OR Apache-2.0
-          com.github.apple.coremltools.source   milinternal
-          com.github.apple.coremltools.version  9.0
+            exit code 0
+            examples/digits/digits.mlpackage
+              ML Program, classifier with 10 labels, specification 7: needs iOS 16, macOS 13 or later
+              description                           Recognises one handwritten digit in a 28x28 picture.
+              version                               1.0
+              author                                ANE Manager
+              licence                               MIT OR Apache-2.0
+              com.github.apple.coremltools.source   milinternal
+              com.github.apple.coremltools.version  9.0
 
-        Inputs
-          image  grayscale image, 28x28  28x28 grayscale picture, a white digit on black.
+            Inputs
+              image  grayscale image, 28x28  28x28 grayscale picture, a white digit on black.
 
-        Outputs
-          classLabel        string                            The most likely digit.
-          classLabel_probs  dictionary from string to double  The probability of each digit.
+            Outputs
+              classLabel        string                            The most likely digit.
+              classLabel_probs  dictionary from string to double  The probability of each digit.
 
-        Function main (CoreML6): 15 operations and 33 constants
-            3 relu          2 cast          2 conv          2 linear
-            2 max_pool      1 classify      1 mul           1 reshape
-            1 softmax
+            Function main (CoreML6): 15 operations and 33 constants
+                3 relu          2 cast          2 conv          2 linear
+                2 max_pool      1 classify      1 mul           1 reshape
+                1 softmax
 
-        Weights: 78.8 kB
-          fp16  78.8 kB  7 tensors  39410 elements
-    "#]],
+            Weights: 78.8 kB
+              fp16  78.8 kB  7 tensors  39410 elements
+        "#]],
     );
     let told = json(&["inspect", DIGITS, "--json", "--ops"]);
     assert_eq!(told["type"], "mlProgram");
@@ -546,18 +549,18 @@ fn export() {
         folder.path(),
         &["export", DIGITS, "-o", onnx],
         expect![[r#"
-        exit code 0
-        wrote [TMP]/digits.onnx: 15 operations -> 14 ONNX nodes, 157.1 kB of weights inside
-    "#]],
+            exit code 0
+            wrote [TMP]/digits.onnx: 15 operations -> 16 ONNX nodes, 157.1 kB of weights inside
+        "#]],
     );
     let inside = fs::metadata(&path).unwrap().len();
     check_in(
         folder.path(),
         &["export", DIGITS, "-o", onnx, "--external-data", "--io", "float"],
         expect![[r#"
-        exit code 0
-        wrote [TMP]/digits.onnx: 15 operations -> 14 ONNX nodes, 157.1 kB of weights in [TMP]/digits.onnx.data
-    "#]],
+            exit code 0
+            wrote [TMP]/digits.onnx: 15 operations -> 16 ONNX nodes, 157.1 kB of weights in [TMP]/digits.onnx.data
+        "#]],
     );
     assert!(fs::metadata(&path).unwrap().len() < inside, "the file is replaced");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing but the model and its weights is left");
@@ -607,6 +610,10 @@ fn a_closed_pipe_is_no_error() {
         let output = child.wait_with_output().unwrap();
         assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
     }
+    // The same for what goes to stderr.
+    let mut child = ane(&["run", "none.mlmodel"]).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(3));
 }
 
 #[cfg(unix)]

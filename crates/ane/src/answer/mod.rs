@@ -13,7 +13,7 @@ pub(crate) use self::{
 };
 use crate::npy::Npy;
 
-/// The arrays that `--outputs` writes. Scalars have the shape [1], pictures are uint8 of height x width (x 3 in the
+/// The arrays that `--outputs` writes. Scalars have the shape `[1]`, pictures are uint8 of height x width (x 3 in the
 /// order red, green, blue), and a dictionary is its values in the model's order with its keys in `NAME_labels`.
 pub(crate) fn arrays(features: Features) -> anyhow::Result<Vec<(String, Npy)>> {
     let mut arrays = Vec::new();

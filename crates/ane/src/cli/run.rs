@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anstream::eprintln;
 use anyhow::Context;
 use apple_silicon::ane::{
     engines::EngineChoice,
@@ -122,7 +121,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let files: Vec<PathBuf> = arguments.files.iter().chain(&arguments.inputs).cloned().collect();
     let sources = Request { files: &files, named: &arguments.input, random: arguments.random }.sources()?;
     let model = load(arguments)?;
-    eprintln!("{DIM}engine: {}{DIM:#}", clean(&model.engine().to_string()));
+    terminal::note(&format!("{DIM}engine: {}{DIM:#}", clean(&model.engine().to_string())));
 
     let mut runner = Runner::new(&model, arguments)?;
     let look = Look::of_stdout(sources.len() > 1);

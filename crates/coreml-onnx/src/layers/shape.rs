@@ -29,12 +29,19 @@ pub(super) fn reshape_static(layer: &LayerReader<'_>, shape: &[i64], onnx: &mut 
     Ok(Blob::exact(onnx.reshape(x.value(), shape), dims))
 }
 
+/// Fewer axes than dimensions are those of the last ones, and what is before them, each of size 1, goes: coremltools
+/// makes such transposes where it turns an array input into an image.
 pub(super) fn transpose(layer: &LayerReader<'_>, perm: &[u64], onnx: &mut OnnxBuilder) -> Result<Blob, Fault> {
-    let x = layer.input()?.whole(onnx);
-    let dims = x.dims().unwrap_or_default();
+    let mut x = layer.input()?.whole(onnx);
+    let mut dims = x.dims().unwrap_or_default().to_vec();
+    let before: Vec<i64> = (0..dims.len().saturating_sub(perm.len()) as i64).collect();
     let perm: Vec<i64> = perm.iter().map(|&axis| i64::try_from(axis).unwrap_or(i64::MAX)).collect();
+    if !before.is_empty() && dims[..before.len()].iter().all(|dim| *dim == Dim::Fixed(1)) {
+        dims.drain(..before.len());
+        x = onnx.squeeze(&x, &before);
+    }
     if axes(&perm, dims.len())?.len() != dims.len() {
-        return Err(format!("axes {perm:?} do not name every dimension of {}", show(dims)).into());
+        return Err(format!("axes {perm:?} do not name every dimension of {}", show(&dims)).into());
     }
     let turned = perm.iter().map(|&axis| dims[axis as usize]).collect();
     Ok(Blob::exact(onnx.transpose(&x, &perm), turned))

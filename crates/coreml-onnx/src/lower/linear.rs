@@ -34,10 +34,6 @@ pub(crate) fn product_with_weight(
     weight: &Value,
     bias: Option<&Value>,
 ) -> Result<Value, Fault> {
-    let rank = x.dims().ok_or("the rank of x must be known")?.len();
-    if rank == 2 {
-        return Ok(onnx.gemm_transposed(x, weight, bias));
-    }
     // Engines pack a constant right operand once, and only in this orientation.
     let turned = turn(onnx, weight);
     let product = onnx.mat_mul(x, &turned);

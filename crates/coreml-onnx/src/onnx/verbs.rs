@@ -147,15 +147,31 @@ impl OnnxBuilder {
             let half = self.cast_node(x, Element::F16);
             return self.cast_node(&half, Element::F32).with_half(true);
         }
-        // Veltkamp's splitting rounds fp32 to the 11 bits of fp16's mantissa. What fp16 has no number for stays as it
-        // is, infinities among them.
-        let scaled = self.with_scalar("Mul", x, 8193.0);
-        let low = self.binary("Sub", &scaled, x);
-        let high = self.binary("Sub", &scaled, &low);
         let size = self.unary("Abs", x);
+        let step = self.half_step(&size);
+        let steps = self.binary("Div", x, &step);
+        let whole = self.unary("Round", &steps);
+        let rounded = self.binary("Mul", &whole, &step);
+        // What fp16 has no number for stays as it is, infinities among them.
         let limit = self.scalar(65520.0, x);
         let inside = self.compare("Less", &size, &limit);
-        self.select(&inside, &high, x).with_half(true)
+        self.select(&inside, &rounded, x).with_half(true)
+    }
+
+    /// The distance between neighbours in fp16 at a size: 2^(exponent - 10), with -14 as the least exponent. A
+    /// logarithm that is off by a rounding error next to a power of two does no harm: there, both steps round alike.
+    fn half_step(&mut self, size: &Value) -> Value {
+        let log = self.unary("Log", size);
+        let log2 = self.with_scalar("Mul", &log, std::f32::consts::LOG2_E);
+        let exponent = self.unary("Floor", &log2);
+        let exponent = self.clip(&exponent, -14.0, 16.0);
+        let exponent = self.with_scalar("Sub", &exponent, 10.0);
+        let two = self.scalar(2.0, size);
+        let near = self.binary("Pow", &two, &exponent);
+        // Engines compute powers to within a rounding error; Veltkamp's splitting leaves the leading bit alone.
+        let scaled = self.with_scalar("Mul", &near, 8_388_609.0);
+        let low = self.binary("Sub", &scaled, &near);
+        self.binary("Sub", &scaled, &low)
     }
 
     fn cast_node(&mut self, x: &Value, to: Element) -> Value {
@@ -402,13 +418,6 @@ impl OnnxBuilder {
 
     pub(crate) fn mat_mul(&mut self, x: &Value, y: &Value) -> Value {
         self.node("MatMul").arg(x).arg(y).out(x.element())
-    }
-
-    /// `x · y^T + bias`, for a matrix `x`.
-    pub(crate) fn gemm_transposed(&mut self, x: &Value, y: &Value, bias: Option<&Value>) -> Value {
-        let node = self.node("Gemm").arg(x).arg(y);
-        let node = if let Some(bias) = bias { node.arg(bias) } else { node };
-        node.int("transB", 1).out(x.element())
     }
 
     pub(crate) fn einsum(&mut self, values: &[Value], equation: &str) -> Value {

@@ -9,7 +9,7 @@ pub(super) fn text(report: &Report) -> String {
     let mut text = format!("{BOLD}{}{BOLD:#}\n", clean(&report.path));
     line(&mut text, &heading(report));
     metadata(&mut text, &report.metadata);
-    interface(&mut text, &report.interface, report.classes);
+    interface(&mut text, &report.interface);
     let several = report.functions.len() > 1;
     for function in &report.functions {
         operations(&mut text, function, several.then_some(report.default_function.as_str()));
@@ -25,14 +25,17 @@ fn line(text: &mut String, content: &str) {
 fn heading(report: &Report) -> String {
     let kind = match report.kind {
         "mlProgram" => "ML Program",
-        "neuralNetwork" => "neural network",
-        "neuralNetworkClassifier" => "neural network, classifier",
+        "neuralNetwork" | "neuralNetworkClassifier" => "neural network",
         "neuralNetworkRegressor" => "neural network, regressor",
         "compiled" => "compiled model; its operations are Apple's own",
         other => other,
     };
+    let kind = match report.classes {
+        Some(classes) => format!("{kind}, classifier with {}", count(classes, "label")),
+        None => kind.to_owned(),
+    };
     match (&report.minimum_os, report.specification_version) {
-        (_, 0) => kind.to_owned(),
+        (_, 0) => kind,
         (Some(os), version) => {
             format!("{kind}, specification {version}: needs iOS {}, macOS {} or later", os.ios, os.macos)
         }
@@ -51,7 +54,7 @@ fn metadata(text: &mut String, metadata: &MetadataReport) {
     text.push_str(&table(&rows));
 }
 
-fn interface(text: &mut String, interface: &InterfaceReport, classes: Option<usize>) {
+fn interface(text: &mut String, interface: &InterfaceReport) {
     for (title, features) in
         [("Inputs", &interface.inputs), ("Outputs", &interface.outputs), ("States", &interface.states)]
     {
@@ -59,25 +62,19 @@ fn interface(text: &mut String, interface: &InterfaceReport, classes: Option<usi
             continue;
         }
         writeln!(text, "\n{BOLD}{title}{BOLD:#}").expect("strings take all");
-        let rows: Vec<[String; 3]> = features.iter().map(|feature| row(feature, interface, classes)).collect();
+        let rows: Vec<[String; 3]> = features.iter().map(|feature| row(feature, interface)).collect();
         text.push_str(&table(&rows));
     }
 }
 
-fn row(feature: &FeatureReport, interface: &InterfaceReport, classes: Option<usize>) -> [String; 3] {
+fn row(feature: &FeatureReport, interface: &InterfaceReport) -> [String; 3] {
     let is = |name: &Option<String>| name.as_deref() == Some(feature.name.as_str());
-    let of_classes = |what: &str| match classes {
-        Some(classes) => {
-            format!("{what} of {}", if classes == 1 { "1 class".to_owned() } else { format!("{classes} classes") })
-        }
-        None => what.to_owned(),
-    };
     let role = if !feature.description.is_empty() {
         clean(&feature.description).into_owned()
     } else if is(&interface.predicted_feature) {
-        of_classes("the predicted one")
+        "the predicted class".to_owned()
     } else if is(&interface.predicted_probabilities) {
-        of_classes("the probability of each")
+        "the probability of each class".to_owned()
     } else {
         String::new()
     };

@@ -47,7 +47,7 @@ impl Engine for Fake {
         Ok(())
     }
 
-    fn load(&self, _: &OnnxModel, _: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
+    fn load(&self, _: OnnxModel, _: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
         Ok(Box::new(self.clone()))
     }
 }

@@ -154,8 +154,9 @@ pub(crate) trait Engine {
     /// would help. Cost: a look at each node.
     fn check(&self, model: &OnnxModel) -> Result<(), Refusal>;
 
-    /// Loads a checked model. Cost: the graph is optimised and the weights are widened.
-    fn load(&self, model: &OnnxModel, options: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>>;
+    /// Loads a checked model, and lets go of it as soon as it can. Cost: the graph is optimised and the weights are
+    /// widened.
+    fn load(&self, model: OnnxModel, options: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>>;
 }
 
 /// A model that is ready to run, from any thread.

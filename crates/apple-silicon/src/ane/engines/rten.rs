@@ -47,7 +47,7 @@ impl Engine for Rten {
         model.nodes().into_iter().try_for_each(check_node)
     }
 
-    fn load(&self, model: &OnnxModel, options: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
+    fn load(&self, model: OnnxModel, options: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
         let mut weights = Vec::with_capacity(model.weights_len());
         model.write_weights(&mut weights).map_err(|e| ANEError::Internal(format!("weights were not collected: {e}")))?;
         let graph = model.encode(Storage::Beside(WEIGHTS));

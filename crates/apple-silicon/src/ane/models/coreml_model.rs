@@ -82,6 +82,8 @@ impl CoreMlModel {
             ..LowerOptions::default()
         };
         let lowered = coreml_onnx::lower(&model, &lower).map_err(|e| ANEError::from(e).of_model(path.as_ref()))?;
+        // Then only the lowered model refers to the mapped files.
+        drop(model.kind);
         CoreMlModel::with_engine(&*engine, choice, lowered, model.schema, path.as_ref(), options)
     }
 
@@ -96,15 +98,17 @@ impl CoreMlModel {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let options = EngineOptions { threads: options.threads, max_sessions: options.max_sessions };
         engine.check(&lowered.model).map_err(|refusal| ANEError::from(refusal).of_model(path))?;
-        let loaded = engine.load(&lowered.model, &options).map_err(|e| e.of_model(path))?;
+        let input_ports = lowered.model.inputs().to_vec();
+        let output_ports = lowered.model.outputs().len();
+        let weight_bytes = lowered.model.weights_len();
         Ok(CoreMlModel {
             path: path.to_owned(),
             schema,
             choice,
-            engine: loaded,
-            input_ports: lowered.model.inputs().to_vec(),
-            output_ports: lowered.model.outputs().len(),
-            weight_bytes: lowered.model.weights_len(),
+            engine: engine.load(lowered.model, &options).map_err(|e| e.of_model(path))?,
+            input_ports,
+            output_ports,
+            weight_bytes,
             interface: lowered.interface,
             inputs: lowered.inputs,
             outputs: lowered.outputs,

@@ -10,12 +10,12 @@ mod runtime;
 
 use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
-use coreml_onnx::{OnnxModel, Storage};
+use coreml_onnx::OnnxModel;
 
 pub(super) use self::discovery::{data_folder, library_name};
 use self::{
     discovery::Origin,
-    model::{Model, Parts},
+    model::Model,
     runtime::Runtime,
 };
 use super::{Engine, EngineOptions, Installed, LoadedEngineModel, Refusal, Status};
@@ -62,19 +62,8 @@ impl Engine for OnnxRuntime {
         Ok(())
     }
 
-    fn load(&self, model: &OnnxModel, options: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
-        let mut weights = Vec::with_capacity(model.weights().len());
-        for weight in model.weights() {
-            let value = model::weight_value(weight).map_err(|e| failed("a weight was not taken", &e))?;
-            weights.push((weight.name().to_owned(), Arc::new(value)));
-        }
-        let parts = Parts {
-            graph: model.encode(Storage::Beside(model::WEIGHTS)),
-            weights,
-            inputs: model.inputs().to_vec(),
-            outputs: model.outputs().to_vec(),
-        };
-        Ok(Box::new(Model::load(self.runtime.clone(), parts, options)?))
+    fn load(&self, model: OnnxModel, options: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
+        Ok(Box::new(Model::load(self.runtime.clone(), model, options)?))
     }
 }
 

@@ -1,26 +1,31 @@
 //! A loaded model: sessions that share their weights.
 //!
-//! The first session is optimised from the lowered graph, whose big weights are handed over without a copy. Graph
-//! optimisation gives each session weights of its own (fused, folded or reordered), so a second session that was made
-//! in the same way would cost them again. Instead, when a second one is needed, the optimised graph is taken from
+//! The first session is optimised from the lowered graph. Its weights are widened into a temporary file, one by one,
+//! which ONNX Runtime maps: so they are in memory once while it packs them, and the file is gone when it has.
+//!
+//! Graph optimisation gives each session weights of its own (fused, folded or reordered), so a second session that was
+//! made in the same way would cost them again. Instead, when a second one is needed, the optimised graph is taken from
 //! ONNX Runtime once, and from then on every session is made from that: with its weights and packed weights shared,
 //! and nothing left to optimise. The first session is replaced as soon as it is free.
 
 use std::{
     borrow::Cow,
+    fs::{self, File},
+    io::{self, BufWriter, Write},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use coreml_onnx::{Element, Port, Weight};
+use coreml_onnx::{Element, OnnxModel, Port, Storage, Weight};
 use half::f16;
 use ort::{
     session::{
         RunOptions, Session, SessionInputValue,
-        builder::{GraphOptimizationLevel, PrepackedWeights},
+        builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder},
     },
     value::{DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorRef},
 };
+use tempfile::TempDir;
 
 use super::{
     failed,
@@ -37,20 +42,8 @@ use crate::ane::{
     limits::Limits,
 };
 
-/// The name under which the graph refers to weights outside it. There is no such file.
-pub(super) const WEIGHTS: &str = "weights.data";
-
 /// A weight by the name that it has in the graph.
 pub(super) type NamedWeight = (String, Arc<DynValue>);
-
-/// A lowered model in ONNX Runtime's terms.
-pub(super) struct Parts {
-    /// The graph as the bytes of an ONNX file, its big weights declared but outside.
-    pub(super) graph: Vec<u8>,
-    pub(super) weights: Vec<NamedWeight>,
-    pub(super) inputs: Vec<Port>,
-    pub(super) outputs: Vec<Port>,
-}
 
 /// A model that ONNX Runtime runs.
 pub(super) struct Model {
@@ -68,27 +61,33 @@ pub(super) struct Model {
 struct Slot {
     session: Session,
     shared: bool,
+    /// Files that the session maps, where the system does not let go of them before. Dropped after the session.
+    _files: Option<TempDir>,
 }
 
 /// What sessions are made of.
 enum Plan {
     /// There will be one session only.
     Single,
-    /// The graph before optimisation.
-    Lowered { graph: Vec<u8>, weights: Vec<NamedWeight> },
+    /// The graph before optimisation; its weights are views of the package's files.
+    Lowered(Box<OnnxModel>),
     /// The graph after optimisation.
     Optimized { optimized: Optimized, packed: PrepackedWeights },
 }
 
 impl Model {
     /// Makes the first session.
-    pub(super) fn load(runtime: Arc<Runtime>, parts: Parts, options: &EngineOptions) -> Result<Model> {
-        let Parts { graph, weights, inputs, outputs } = parts;
-        let session = lowered_session(&runtime, options.threads, &graph, &weights)
+    pub(super) fn load(runtime: Arc<Runtime>, model: OnnxModel, options: &EngineOptions) -> Result<Model> {
+        let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
+        let sources = Sources::of(&model).map_err(|e| failed("the weights were not taken", &e))?;
+        // The package's pages are let go of before the weights come into memory again.
+        let plan = if options.max_sessions.get() == 1 { Plan::Single } else { Plan::Lowered(Box::new(model)) };
+        let first = runtime
+            .session(options.threads)
+            .and_then(|builder| sources.session(builder))
             .map_err(|e| failed("the model was not taken", &e))?;
-        let plan = if options.max_sessions.get() == 1 { Plan::Single } else { Plan::Lowered { graph, weights } };
         Ok(Model {
-            pool: Pool::new(options.max_sessions, Slot { session, shared: false }),
+            pool: Pool::new(options.max_sessions, first),
             threads: options.threads,
             plan: Mutex::new(plan),
             successor: Mutex::new(None),
@@ -102,57 +101,48 @@ impl Model {
     fn another(&self) -> Result<Slot> {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |e: ort::Error| failed("a second session was not made", &e);
-        if let Plan::Lowered { graph, weights } = &*plan
-            && let Some(optimized) = self.optimize(graph, weights)?
+        if let Plan::Lowered(model) = &*plan
+            && let Some(optimized) = self.optimize(model)?
         {
             *plan = optimized;
-            let successor = self.shared_session(&plan).map_err(failed)?;
+            let successor = self.next_session(&plan).map_err(failed)?;
             *self.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(successor);
         }
-        self.shared_session(&plan).map_err(failed)
+        self.next_session(&plan).map_err(failed)
     }
 
     /// The plan with the optimised graph; `None` where its weights cannot be shared.
-    fn optimize(&self, graph: &[u8], weights: &[NamedWeight]) -> Result<Option<Plan>> {
+    fn optimize(&self, model: &OnnxModel) -> Result<Option<Plan>> {
         let folder = tempfile::tempdir().map_err(|e| {
             ANEError::Internal(format!("a second session needs a temporary folder, which cannot be made: {e}"))
         })?;
-        let builder = self
-            .runtime
-            .session(self.threads)
-            .and_then(|builder| optimized::write_to(builder, folder.path()))
-            .and_then(|builder| with_weights(builder, weights));
         // The session is dropped at once: only what it writes is wanted.
-        builder
-            .and_then(|mut builder| builder.commit_from_memory(graph).map(drop))
+        Sources::of(model)
+            .and_then(|sources| sources.session(optimized::write_to(self.runtime.session(self.threads)?, folder.path())?))
+            .map(drop)
             .map_err(|e| failed("the optimised graph was not written", &e))?;
         let optimized = optimized::read(folder)
             .map_err(|e| ANEError::Internal(format!("the optimised graph cannot be read: {e}")))?;
         Ok(optimized.map(|optimized| Plan::Optimized { optimized, packed: PrepackedWeights::new() }))
     }
 
-    fn shared_session(&self, plan: &Plan) -> ort::Result<Slot> {
+    fn next_session(&self, plan: &Plan) -> ort::Result<Slot> {
+        let builder = self.runtime.session(self.threads)?;
         match plan {
             Plan::Single => Err(ort::Error::new("one session was asked for at most")),
-            Plan::Lowered { graph, weights } => {
-                let session = lowered_session(&self.runtime, self.threads, graph, weights)?;
-                // There is nothing better to replace it with.
-                Ok(Slot { session, shared: true })
-            }
+            Plan::Lowered(model) => Sources::of(model)?.session(builder),
             Plan::Optimized { optimized, packed } => {
-                let mut builder = self
-                    .runtime
-                    .session(self.threads)?
-                    .with_optimization_level(GraphOptimizationLevel::Disable)?
-                    .with_prepacked_weights(packed)?;
+                let mut builder =
+                    builder.with_optimization_level(GraphOptimizationLevel::Disable)?.with_prepacked_weights(packed)?;
                 for (name, value) in &optimized.weights {
                     builder = builder.with_initializer(name, value.clone())?;
                 }
-                Ok(Slot { session: builder.commit_from_file(optimized.graph())?, shared: true })
+                Ok(Slot { session: builder.commit_from_file(optimized.graph())?, shared: true, _files: None })
             }
         }
     }
 
+    /// Puts the successor in the place of the first session.
     fn retire(&self, slot: &mut Lease<'_, Slot>) {
         if !slot.shared
             && let Some(successor) = self.successor.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -201,24 +191,60 @@ fn run(
         .collect()
 }
 
-/// A session that is optimised from the lowered graph.
-fn lowered_session(
-    runtime: &Runtime,
-    threads: Option<NonZeroUsize>,
-    graph: &[u8],
-    weights: &[NamedWeight],
-) -> ort::Result<Session> {
-    with_weights(runtime.session(threads)?, weights)?.commit_from_memory(graph)
+/// A lowered graph and its weights, ready for one session.
+enum Sources {
+    /// A graph's file with its weights beside it.
+    Files(TempDir),
+    /// All in memory, where no file can be written: it costs the weights once more for as long as the session lives.
+    Memory { graph: Vec<u8>, weights: Vec<NamedWeight> },
 }
 
-fn with_weights(
-    mut builder: ort::session::builder::SessionBuilder,
-    weights: &[NamedWeight],
-) -> ort::Result<ort::session::builder::SessionBuilder> {
-    for (name, value) in weights {
-        builder = builder.with_external_initializer(name, value.clone())?;
+impl Sources {
+    const GRAPH: &str = "lowered.onnx";
+    const WEIGHTS: &str = "lowered.data";
+
+    /// Widens the weights.
+    fn of(model: &OnnxModel) -> ort::Result<Sources> {
+        let graph = model.encode(Storage::Beside(Sources::WEIGHTS));
+        match Sources::write(model, &graph) {
+            Ok(folder) => Ok(Sources::Files(folder)),
+            Err(error) => {
+                tracing::warn!("weights are kept in memory, since the temporary folder cannot be written: {error}");
+                let named = |weight: &Weight| Ok((weight.name().to_owned(), Arc::new(weight_value(weight)?)));
+                let weights = model.weights().iter().map(named).collect::<ort::Result<_>>()?;
+                Ok(Sources::Memory { graph, weights })
+            }
+        }
     }
-    Ok(builder)
+
+    fn write(model: &OnnxModel, graph: &[u8]) -> io::Result<TempDir> {
+        let folder = tempfile::tempdir()?;
+        fs::write(folder.path().join(Sources::GRAPH), graph)?;
+        if !model.weights().is_empty() {
+            let mut file = BufWriter::new(File::create(folder.path().join(Sources::WEIGHTS))?);
+            model.write_weights(&mut file)?;
+            file.flush()?;
+        }
+        Ok(folder)
+    }
+
+    /// A session that is optimised from the lowered graph.
+    fn session(self, mut builder: SessionBuilder) -> ort::Result<Slot> {
+        match self {
+            Sources::Files(folder) => {
+                let session = builder.commit_from_file(folder.path().join(Sources::GRAPH))?;
+                // A file that is mapped can be removed, but not on Windows.
+                let files = cfg!(windows).then_some(folder);
+                Ok(Slot { session, shared: false, _files: files })
+            }
+            Sources::Memory { graph, weights } => {
+                for (name, value) in weights {
+                    builder = builder.with_external_initializer(name, value)?;
+                }
+                Ok(Slot { session: builder.commit_from_memory(&graph)?, shared: false, _files: None })
+            }
+        }
+    }
 }
 
 /// A borrowed tensor as a session's input.
@@ -248,7 +274,7 @@ fn owned(value: &DynValue, element: Element) -> ort::Result<Result<Tensor<'stati
 }
 
 /// A weight, read and widened once.
-pub(super) fn weight_value(weight: &Weight) -> ort::Result<DynValue> {
+fn weight_value(weight: &Weight) -> ort::Result<DynValue> {
     let shape = weight.shape();
     match weight.element() {
         Element::F32 => Ok(OrtTensor::from_array((shape, weight.f32s()))?.into_dyn()),
