@@ -42,7 +42,7 @@ for _ in range(int(sys.argv[4])):
     start = time.perf_counter()
     session.run(None, fed)
     times.append(time.perf_counter() - start)
-print(json.dumps({"load_ms": load * 1e3, "p50_ms": sorted(times)[len(times) // 2] * 1e3}))
+print(json.dumps({"load_ms": load * 1e3, "latency_ms": {"p50": sorted(times)[len(times) // 2] * 1e3}}))
 """
 
 
@@ -95,8 +95,7 @@ def measured(command: list) -> dict | None:
             return None
         out.seek(0)
         found = json.loads(out.read())
-    timing = found if "p50_ms" in found else found["timing"]
-    return {"p50_ms": timing["p50_ms"], "load_ms": timing["load_ms"], "peak_mib": usage.ru_maxrss / 1024}
+    return {"p50_ms": found["latency_ms"]["p50"], "load_ms": found["load_ms"], "peak_mib": usage.ru_maxrss / 1024}
 
 
 def summary(found: list[dict | None]) -> dict | None:

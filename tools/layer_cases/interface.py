@@ -61,8 +61,9 @@ def _(net: Network):
 @case("network", "image_into_convolution", legacy=True)
 def _(net: Network):
     x, w = net.image(6, 6, "RGB"), net.normal(2, 3, 3, 3)
+    weight = w.transpose(2, 3, 1, 0)
     net.builder.add_convolution(
-        "conv", 3, 2, 3, 3, 1, 1, "valid", 1, w.transpose(2, 3, 1, 0), None, False, input_name="image", output_name="conv"
+        "conv", 3, 2, 3, 3, 1, 1, "valid", 1, weight, None, False, input_name="image", output_name="conv"
     )
     net.builder.add_activation(**RELU, input_name="conv")
     net.builder.nn_spec.preprocessing.add(featureName="image").scaler.channelScale = 1 / 256
@@ -87,8 +88,9 @@ def classified(name: str, labels: list[Any], blob: str, **options: Any) -> None:
         net.builder.add_softmax_nd("softmax", "scores", "out", -1)
         net.builder.set_class_labels(labels, "label", blob)
         scores = w @ x
+        # The blob has the probabilities; the output that shows them has a name of its own.
         shown = scores if blob == "scores" else softmax(scores, 0)
-        return {"label": np.array([labels[int(shown.argmax())]]), blob or "classProbability": shown}
+        return {"label": np.array([labels[int(shown.argmax())]]), "out": shown}
 
 
 classified("classifier", ["cat", "dog", "eel"], "out")

@@ -9,7 +9,7 @@ use std::{
 };
 
 use apple_silicon::ane::{
-    engines::EngineChoice,
+    engines::{self, EngineChoice},
     features::{Array, Feature, Features, Image, Pixels},
     models::coreml_model::{CoreMlModel, LoadOptions},
 };
@@ -17,7 +17,8 @@ use coreml_format::schema::{FeatureKind, Interface};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |index: usize, default: usize| arguments.get(index).map_or(default, |text| text.parse().expect("a number"));
+    let number =
+        |index: usize, default: usize| arguments.get(index).map_or(default, |text| text.parse().expect("a number"));
     let engine: EngineChoice = arguments.get(1).map_or("auto", String::as_str).parse().expect("an engine");
     let (threads, sessions, runs) = (number(2, 1), number(3, 1), number(4, 30));
     let options = LoadOptions {
@@ -26,6 +27,8 @@ fn main() {
         max_sessions: NonZeroUsize::new(sessions).expect("at least one session"),
         ..LoadOptions::default()
     };
+    // Loads ONNX Runtime itself, as `import onnxruntime` does in Python.
+    engines::installed();
     let before = memory("VmRSS");
     let started = Instant::now();
     let model = CoreMlModel::load(&arguments[0], &options).expect("the model loads");

@@ -80,7 +80,9 @@ fn run(folder: &Path, op: &str, engine: EngineChoice, tolerance: &Value) -> Outc
     let options = LoadOptions { engine, ..LoadOptions::default() };
     let model = match CoreMlModel::load(file.expect("a model"), &options) {
         Ok(model) => model,
-        Err(ANEError::CompilationFailed(why)) if why.contains("no lowering") && why.contains(op) => return Outcome::NotLowered,
+        Err(ANEError::CompilationFailed(why)) if why.contains("no lowering") && why.contains(op) => {
+            return Outcome::NotLowered;
+        }
         Err(ANEError::CompilationFailed(why)) if why.contains("ane engine install") => return Outcome::Refused(why),
         Err(other) => return Outcome::Wrong(other.to_string()),
     };

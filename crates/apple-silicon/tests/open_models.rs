@@ -233,4 +233,3 @@ fn read_npy(npy: NpyFile<impl Read>, typed: bool) -> Npy {
     let array = Array::new(shape.clone(), elements).unwrap();
     if typed { Npy::Typed(array) } else { Npy::Numbers { shape, values: array.to_f64s() } }
 }
-

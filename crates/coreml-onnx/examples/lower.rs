@@ -12,7 +12,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: lower MODEL FOLDER [FUNCTION]".into());
     };
     let model = coreml_format::Model::open(model)?;
-    let lowered = lower(&model, &LowerOptions { function: arguments.next(), half_io: true, ..LowerOptions::default() })?;
+    let lowered =
+        lower(&model, &LowerOptions { function: arguments.next(), half_io: true, ..LowerOptions::default() })?;
     fs::create_dir_all(&folder)?;
     let folder = Path::new(&folder);
     fs::write(folder.join("model.onnx"), lowered.model.encode(Storage::Beside("model.onnx.data")))?;

@@ -45,7 +45,11 @@ impl fmt::Display for UnsupportedOp {
 
 fn unsupported(ops: &[UnsupportedOp]) -> String {
     let list: Vec<String> = ops.iter().map(UnsupportedOp::to_string).collect();
-    let kinds = if ops.len() == 1 { "1 kind of operation has".to_owned() } else { format!("{} kinds of operation have", ops.len()) };
+    let kinds = if ops.len() == 1 {
+        "1 kind of operation has".to_owned()
+    } else {
+        format!("{} kinds of operation have", ops.len())
+    };
     format!("{kinds} no lowering to ONNX yet: {}", list.join("; "))
 }
 

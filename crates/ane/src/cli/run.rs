@@ -105,6 +105,8 @@ fn engine_names() -> PossibleValuesParser {
 struct Report<'a> {
     model: String,
     engine: Engine<'a>,
+    /// From opening the file until the model can predict, in milliseconds.
+    load_ms: f64,
     predictions: Vec<Prediction>,
     #[serde(skip_serializing_if = "Option::is_none")]
     latency_ms: Option<Latency>,
@@ -120,7 +122,9 @@ struct Engine<'a> {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let files: Vec<PathBuf> = arguments.files.iter().chain(&arguments.inputs).cloned().collect();
     let sources = Request { files: &files, named: &arguments.input, random: arguments.random }.sources()?;
+    let start = Instant::now();
     let model = load(arguments)?;
+    let load_ms = start.elapsed().as_secs_f64() * 1000.0;
     terminal::note(&format!("{DIM}engine: {}{DIM:#}", clean(&model.engine().to_string())));
 
     let mut runner = Runner::new(&model, arguments)?;
@@ -142,7 +146,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.json {
         let choice = model.engine();
         let engine = Engine { name: choice.engine, version: &choice.version, reason: &choice.reason };
-        let report = Report { model: arguments.model.display().to_string(), engine, predictions, latency_ms: latency };
+        let model = arguments.model.display().to_string();
+        let report = Report { model, engine, load_ms, predictions, latency_ms: latency };
         return terminal::print_json(&report);
     }
     latency.map_or(Ok(()), |latency| terminal::print(&latency_text(&latency)))

@@ -22,7 +22,8 @@ pub(crate) fn shared(folder: &str) -> Option<PathBuf> {
 
 /// Whether tests can run on this engine; says so where they cannot.
 pub(crate) fn is_there(engine: EngineChoice) -> bool {
-    let found = installed().iter().any(|e| e.engine == engine.name() && matches!(e.status, Status::Chosen | Status::Available));
+    let found =
+        installed().iter().any(|e| e.engine == engine.name() && matches!(e.status, Status::Chosen | Status::Available));
     if !found {
         println!("skipped: {engine} was not found");
     }

@@ -31,7 +31,7 @@ pub(super) fn activation(layer: &LayerReader<'_>, params: &Activation, onnx: &mu
         }
         Activation::Elu { alpha } => onnx.activation("Elu", x, &[("alpha", *alpha)]),
         Activation::Softsign => onnx.unary("Softsign", x),
-        Activation::Softplus => onnx.unary("Softplus", x),
+        Activation::Softplus => onnx.softplus(x),
         Activation::ParametricSoftplus { alpha, beta } => {
             let alpha = layer.per_channel("alpha", alpha, blob, onnx)?;
             let beta = layer.per_channel("beta", beta, blob, onnx)?;

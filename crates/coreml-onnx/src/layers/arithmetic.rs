@@ -12,15 +12,24 @@ use crate::{
 };
 
 /// The sum or product of all inputs; that of the input and `alpha` where there is one only.
-pub(super) fn fold(layer: &LayerReader<'_>, op_type: &'static str, alpha: f32, onnx: &mut OnnxBuilder) -> Result<Blob, Fault> {
+pub(super) fn fold(
+    layer: &LayerReader<'_>,
+    op_type: &'static str,
+    alpha: f32,
+    onnx: &mut OnnxBuilder,
+) -> Result<Blob, Fault> {
     match layer.inputs() {
-        [] => Err("it reads no blob".into()),
+        [] => Err("it has no input".into()),
         [x] => Ok(x.same(onnx.with_scalar(op_type, x.value(), alpha))),
         [first, rest @ ..] => rest.iter().try_fold(first.clone(), |sum, x| sum.broadcast(op_type, x, onnx)),
     }
 }
 
-pub(super) fn broadcastable(layer: &LayerReader<'_>, op_type: &'static str, onnx: &mut OnnxBuilder) -> Result<Blob, Fault> {
+pub(super) fn broadcastable(
+    layer: &LayerReader<'_>,
+    op_type: &'static str,
+    onnx: &mut OnnxBuilder,
+) -> Result<Blob, Fault> {
     let (x, y) = layer.pair()?;
     x.broadcast(op_type, y, onnx)
 }

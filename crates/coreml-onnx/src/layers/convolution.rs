@@ -17,11 +17,15 @@ use crate::{
     onnx::{OnnxBuilder, Value, Window},
 };
 
-pub(super) fn convolution(layer: &LayerReader<'_>, params: &Convolution, onnx: &mut OnnxBuilder) -> Result<Blob, Fault> {
+pub(super) fn convolution(
+    layer: &LayerReader<'_>,
+    params: &Convolution,
+    onnx: &mut OnnxBuilder,
+) -> Result<Blob, Fault> {
     let (blob, weight) = match layer.inputs() {
         [x] => (x, None),
         [x, weight] => (x, Some(weight)),
-        other => return Err(format!("it reads {} blobs, expected one or two", other.len()).into()),
+        other => return Err(format!("expected one or two inputs, and it has {}", other.len()).into()),
     };
     let x = planes(blob, onnx)?;
     let [height, width] = params.kernel_size;
@@ -59,7 +63,11 @@ fn given_weight(weight: &Blob, shape: [u64; 4], onnx: &mut OnnxBuilder) -> Resul
 
 /// A transposed convolution. Padding crops its result, and where an output shape is given, the rest is cropped or
 /// added as TensorFlow does.
-pub(super) fn deconvolution(layer: &LayerReader<'_>, params: &Convolution, onnx: &mut OnnxBuilder) -> Result<Blob, Fault> {
+pub(super) fn deconvolution(
+    layer: &LayerReader<'_>,
+    params: &Convolution,
+    onnx: &mut OnnxBuilder,
+) -> Result<Blob, Fault> {
     let blob = layer.input()?;
     let x = planes(blob, onnx)?;
     let [height, width] = params.kernel_size;

@@ -6,7 +6,8 @@ use coreml_format::{
     mil::Dim,
     nn::{ArrayMapping, Bias, Classifier, ImageMapping, NeuralNetwork, Preprocessing},
     schema::{
-        ArrayKind, ArrayType, ColorSpace, Feature, FeatureKind, ImageFlexibility, ImageKind, Interface, ShapeFlexibility,
+        ArrayKind, ArrayType, ClassLabels, ColorSpace, Feature, FeatureKind, ImageFlexibility, ImageKind, Interface,
+        ShapeFlexibility,
     },
 };
 
@@ -28,13 +29,13 @@ pub(super) fn inputs<'a>(
     onnx: &mut OnnxBuilder,
 ) -> Result<(Vec<InputBinding>, Blobs<'a>), LowerError> {
     onnx.reserve(interface.outputs.iter().map(|feature| feature.name.as_str()));
-    let preprocessing = Preprocessings::of(network, interface).map_err(|fault| LowerError::Model(fault.0))?;
+    check_preprocessing(network, interface)?;
     let (mut bindings, mut blobs) = (Vec::new(), Blobs::new());
     for feature in &interface.inputs {
         let blob = match &feature.kind {
             FeatureKind::MultiArray(kind) => array(feature, kind, network.array_mapping, options, onnx),
             FeatureKind::Image(kind) => {
-                image(feature, kind, network.image_mapping, preprocessing.get(&feature.name), onnx)
+                image(feature, kind, network.image_mapping, preprocessing_of(network, &feature.name), onnx)
             }
             FeatureKind::Int64
             | FeatureKind::Double
@@ -154,31 +155,23 @@ fn scaled(x: &Value, scale: f32, bias: Bias, color: ColorSpace, onnx: &mut OnnxB
     onnx.binary("Add", &scaled, &bias)
 }
 
-/// The preprocessing of each image.
-struct Preprocessings<'a> {
-    network: &'a NeuralNetwork,
-}
-
-impl<'a> Preprocessings<'a> {
-    /// Checks that each belongs to an image. One without a name belongs to the only image.
-    fn of(network: &'a NeuralNetwork, interface: &Interface) -> Result<Preprocessings<'a>, Fault> {
-        let images: Vec<&str> = interface
-            .inputs
-            .iter()
-            .filter_map(|f| if let FeatureKind::Image(_) = f.kind { Some(f.name.as_str()) } else { None })
-            .collect();
-        for name in network.preprocessing.keys() {
-            if !(images.contains(&name.as_str()) || name.is_empty() && images.len() == 1) {
-                return Err(format!("there is preprocessing of {name:?}, which is no image input").into());
-            }
-        }
-        Ok(Preprocessings { network })
-    }
-
-    fn get(&self, image: &str) -> Option<&'a Preprocessing> {
-        self.network.preprocessing.get(image).or_else(|| self.network.preprocessing.get(""))
+/// Checks that each preprocessing belongs to an image. One without a name belongs to the only image.
+fn check_preprocessing(network: &NeuralNetwork, interface: &Interface) -> Result<(), LowerError> {
+    let is_image = |f: &&Feature| matches!(f.kind, FeatureKind::Image(_));
+    let images: Vec<&str> = interface.inputs.iter().filter(is_image).map(|f| f.name.as_str()).collect();
+    let belongs = |name: &String| images.contains(&name.as_str()) || (name.is_empty() && images.len() == 1);
+    match network.preprocessing.keys().find(|name| !belongs(name)) {
+        Some(name) => Err(LowerError::Model(format!("there is preprocessing of {name:?}, which is no image input"))),
+        None => Ok(()),
     }
 }
+
+fn preprocessing_of<'a>(network: &'a NeuralNetwork, image: &str) -> Option<&'a Preprocessing> {
+    network.preprocessing.get(image).or_else(|| network.preprocessing.get(""))
+}
+
+/// The graph's outputs: names and values.
+type Ports = Vec<(String, Value)>;
 
 /// Binds each output feature to a blob; the label and the probabilities of a classifier share one.
 pub(super) fn outputs(
@@ -187,43 +180,45 @@ pub(super) fn outputs(
     options: &LowerOptions,
     onnx: &mut OnnxBuilder,
     blobs: &Blobs<'_>,
-) -> Result<(Vec<(String, Value)>, Vec<OutputBinding>), LowerError> {
-    let (mut ports, mut bindings) = (Vec::new(), Vec::new());
+) -> Result<(Ports, Vec<OutputBinding>), LowerError> {
+    let (mut ports, mut bindings) = (Ports::new(), Vec::new());
+    let labels = network.classifier.as_ref().map(|classifier| Arc::new(classifier.labels.clone()));
     let mut scores_port = None;
     for feature in &interface.outputs {
-        let fault = |reason: String| LowerError::Model(format!("output {:?}: {reason}", feature.name));
-        let head = network.classifier.as_ref().and_then(|classifier| head_form(classifier, feature, interface));
-        let port = match (&head, &network.classifier, scores_port) {
-            (Some(_), _, Some(port)) => port,
-            (Some(_), Some(classifier), None) => {
-                let scores = scores(network, classifier, blobs).map_err(|f| fault(f.0))?;
-                ports.push((feature.name.clone(), scores.value().clone()));
-                scores_port = Some(ports.len() - 1);
-                ports.len() - 1
+        let fault = |fault: Fault| LowerError::Model(format!("output {:?}: {}", feature.name, fault.0));
+        let head = labels.as_ref().and_then(|labels| head_form(labels, feature, interface));
+        let (port, form) = match (head, &network.classifier) {
+            (Some(form), Some(classifier)) => {
+                if scores_port.is_none() {
+                    let scores = scores(network, classifier, blobs).map_err(fault)?;
+                    ports.push((feature.name.clone(), scores.value().clone()));
+                }
+                (*scores_port.get_or_insert(ports.len() - 1), form)
             }
-            _ => {
+            (None, _) | (_, None) => {
                 let blob = blobs.get(feature.name.as_str()).or_else(|| regressed(network, interface, feature, blobs));
-                let blob = blob.ok_or_else(|| fault("no layer writes it".to_owned()))?;
-                let legacy = network.array_mapping == ArrayMapping::Rank5 && blob.has_lead();
-                let value = boundary(feature, blob, legacy, options, onnx).map_err(|f| fault(f.0))?;
+                let blob = blob.ok_or_else(|| fault("no layer writes it".into()))?;
+                let value = boundary(feature, blob, network.array_mapping, options, onnx).map_err(fault)?;
                 ports.push((feature.name.clone(), value));
-                ports.len() - 1
+                (ports.len() - 1, OutputForm::Tensor)
             }
         };
-        bindings.push(OutputBinding { feature: feature.clone(), port, form: head.unwrap_or(OutputForm::Tensor) });
+        bindings.push(OutputBinding { feature: feature.clone(), port, form });
     }
     Ok((ports, bindings))
 }
 
 /// What a feature shows of a classifier's scores, where it shows them.
-fn head_form(classifier: &Classifier, feature: &Feature, interface: &Interface) -> Option<OutputForm> {
-    let labels = || Arc::new(classifier.labels.clone());
+fn head_form(labels: &Arc<ClassLabels>, feature: &Feature, interface: &Interface) -> Option<OutputForm> {
+    let predicted = interface.predicted_feature.as_ref() == Some(&feature.name);
     match feature.kind {
-        FeatureKind::Dictionary(_) => Some(OutputForm::Probabilities(labels())),
-        FeatureKind::String | FeatureKind::Int64 => {
-            (interface.predicted_feature.as_ref() == Some(&feature.name)).then(|| OutputForm::Label(labels()))
-        }
-        _ => None,
+        FeatureKind::Dictionary(_) => Some(OutputForm::Probabilities(labels.clone())),
+        FeatureKind::String | FeatureKind::Int64 => predicted.then(|| OutputForm::Label(labels.clone())),
+        FeatureKind::Double
+        | FeatureKind::Image(_)
+        | FeatureKind::MultiArray(_)
+        | FeatureKind::Sequence(..)
+        | FeatureKind::State(_) => None,
     }
 }
 
@@ -236,7 +231,8 @@ fn scores<'b>(network: &NeuralNetwork, classifier: &Classifier, blobs: &'b Blobs
     let blob = blob.ok_or("no layer writes the classifier's scores")?;
     match count(blob.dims()) {
         Some(scores) if scores != classifier.labels.len() => {
-            Err(format!("the classifier has {} labels, and the network gives {scores} scores", classifier.labels.len()).into())
+            Err(format!("the classifier has {} labels, and the network gives {scores} scores", classifier.labels.len())
+                .into())
         }
         _ => Ok(blob),
     }
@@ -262,12 +258,20 @@ fn last<'b>(network: &NeuralNetwork, blobs: &'b Blobs<'_>) -> Option<&'b Blob> {
 fn boundary(
     feature: &Feature,
     blob: &Blob,
-    legacy: bool,
+    mapping: ArrayMapping,
     options: &LowerOptions,
     onnx: &mut OnnxBuilder,
 ) -> Result<Value, Fault> {
-    let FeatureKind::MultiArray(kind) = &feature.kind else {
-        return if let FeatureKind::Image(_) = feature.kind { planes(blob, onnx) } else { Ok(blob.value().clone()) };
+    let kind = match &feature.kind {
+        FeatureKind::MultiArray(kind) => kind,
+        FeatureKind::Image(_) if blob.dims().len() > 3 => return planes(blob, onnx),
+        FeatureKind::Image(_)
+        | FeatureKind::Int64
+        | FeatureKind::Double
+        | FeatureKind::String
+        | FeatureKind::Dictionary(_)
+        | FeatureKind::Sequence(..)
+        | FeatureKind::State(_) => return Ok(blob.value().clone()),
     };
     let declared: Vec<Dim> = kind.shape.iter().map(|&d| Dim::Fixed(d)).collect();
     let all = count(blob.dims());
@@ -276,7 +280,7 @@ fn boundary(
         _ if !declared.is_empty() && all.is_some() && all == count(&declared) => {
             onnx.reshape(blob.value(), &target(&declared)?).with_dims(Some(declared))
         }
-        [Dim::Fixed(1), inner @ ..] if legacy => {
+        [Dim::Fixed(1), inner @ ..] if mapping == ArrayMapping::Rank5 && blob.has_lead() => {
             let inner = inner.to_vec();
             onnx.squeeze(blob.value(), &[0]).with_dims(Some(inner))
         }

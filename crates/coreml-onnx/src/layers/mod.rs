@@ -34,9 +34,8 @@ pub(crate) fn lower(model: &Model, network: &NeuralNetwork, options: &LowerOptio
             model.path.display()
         )));
     }
-    let missing = grouped(network.layers.iter().filter_map(|layer| match layer.kind {
-        LayerKind::Other(kind) => Some((kind, layer.name.as_str())),
-        _ => None,
+    let missing = grouped(network.layers.iter().filter_map(|layer| {
+        if let LayerKind::Other(kind) = layer.kind { Some((kind, layer.name.as_str())) } else { None }
     }));
     if !missing.is_empty() {
         return Err(LowerError::Unsupported(missing));
@@ -57,7 +56,7 @@ pub(crate) fn lower(model: &Model, network: &NeuralNetwork, options: &LowerOptio
 
 fn lower_layer<'a>(layer: &'a Layer, blobs: &mut Blobs<'a>, onnx: &mut OnnxBuilder) -> Result<(), Fault> {
     let [output] = &layer.outputs[..] else {
-        return Err(format!("it writes {} blobs, expected one", layer.outputs.len()).into());
+        return Err(format!("expected one output, and it has {}", layer.outputs.len()).into());
     };
     onnx.begin(&layer.name);
     let result = run(&LayerReader::new(layer, blobs)?, onnx)?.checked()?;

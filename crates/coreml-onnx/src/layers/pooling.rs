@@ -22,7 +22,9 @@ use crate::{
 pub(super) fn pooling(layer: &LayerReader<'_>, params: &Pooling, onnx: &mut OnnxBuilder) -> Result<Blob, Fault> {
     let blob = layer.input()?;
     let x = planes(blob, onnx)?;
-    let &[_, channels, height, width] = x.dims().unwrap_or_default() else { return Err("its input must have planes".into()) };
+    let &[_, channels, height, width] = x.dims().unwrap_or_default() else {
+        return Err("its input must have planes".into());
+    };
     if params.global {
         let value = global(&x, params, onnx)?;
         return from_planes(blob, value, channels, [Dim::Fixed(1); 2], onnx);

@@ -66,9 +66,11 @@ fn by_weight(
 
 fn check_inner(given: Option<usize>, inputs: u64, x: &Blob) -> Result<(), Fault> {
     match given {
-        Some(given) if given as u64 != inputs => {
-            Err(format!("its weight asks for {inputs} input channels, and its input of shape {} has {given}", show(x.dims())).into())
-        }
+        Some(given) if given as u64 != inputs => Err(format!(
+            "its weight asks for {inputs} input channels, and its input of shape {} has {given}",
+            show(x.dims())
+        )
+        .into()),
         _ => Ok(()),
     }
 }

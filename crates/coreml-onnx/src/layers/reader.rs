@@ -42,7 +42,7 @@ impl<'a> LayerReader<'a> {
     pub(super) fn input(&self) -> Result<&Blob, Fault> {
         match &self.inputs[..] {
             [input] => Ok(input),
-            other => Err(format!("it reads {} blobs, expected one", other.len()).into()),
+            other => Err(format!("expected one input, and it has {}", other.len()).into()),
         }
     }
 
@@ -50,12 +50,18 @@ impl<'a> LayerReader<'a> {
     pub(super) fn pair(&self) -> Result<(&Blob, &Blob), Fault> {
         match &self.inputs[..] {
             [first, second] => Ok((first, second)),
-            other => Err(format!("it reads {} blobs, expected two", other.len()).into()),
+            other => Err(format!("expected two inputs, and it has {}", other.len()).into()),
         }
     }
 
     /// A weight of this shape. Where it is quantised, its scales run along the first dimension.
-    pub(super) fn weight(&self, role: &str, weight: &Weight, shape: &[u64], onnx: &mut OnnxBuilder) -> Result<Value, Fault> {
+    pub(super) fn weight(
+        &self,
+        role: &str,
+        weight: &Weight,
+        shape: &[u64],
+        onnx: &mut OnnxBuilder,
+    ) -> Result<Value, Fault> {
         self.weight_scaled_along(0, role, weight, shape, onnx)
     }
 
@@ -75,7 +81,13 @@ impl<'a> LayerReader<'a> {
     }
 
     /// A weight with one element, or with one a channel of `x`, shaped to go along axis -3 of `x`.
-    pub(super) fn per_channel(&self, role: &str, weight: &Weight, x: &Blob, onnx: &mut OnnxBuilder) -> Result<Value, Fault> {
+    pub(super) fn per_channel(
+        &self,
+        role: &str,
+        weight: &Weight,
+        x: &Blob,
+        onnx: &mut OnnxBuilder,
+    ) -> Result<Value, Fault> {
         let Weight::Float(tensor) = weight else { return Err(format!("{role} must not be quantised").into()) };
         let n = tensor.count();
         match x.dims() {
@@ -94,7 +106,8 @@ fn source(weight: &Weight, shape: Vec<usize>, axis: usize) -> Option<Source> {
             let spread = |values: &[f32]| {
                 let mut entries = vec![1; shape.len()];
                 *entries.get_mut(axis)? = values.len();
-                (values.len() == 1 || values.len() == shape[axis]).then(|| Arc::new(Source::floats(entries, values.to_vec())))
+                (values.len() == 1 || values.len() == shape[axis])
+                    .then(|| Arc::new(Source::floats(entries, values.to_vec())))
             };
             let bias = if bias.is_empty() { None } else { Some(spread(bias)?) };
             let scale = spread(scale)?;

@@ -56,7 +56,9 @@ pub(super) fn expand_dims(layer: &LayerReader<'_>, new: &[i64], onnx: &mut OnnxB
     if new.is_empty() {
         return Err("it names no axis".into());
     }
-    let dims = (0..rank as i64).filter_map(|axis| if new.contains(&axis) { Some(Dim::Fixed(1)) } else { left.next() }).collect();
+    let dims = (0..rank as i64)
+        .filter_map(|axis| if new.contains(&axis) { Some(Dim::Fixed(1)) } else { left.next() })
+        .collect();
     Ok(Blob::exact(onnx.unsqueeze(&x, &new), dims))
 }
 
@@ -67,7 +69,7 @@ pub(super) fn load_constant_nd(
     onnx: &mut OnnxBuilder,
 ) -> Result<Blob, Fault> {
     if !layer.inputs().is_empty() {
-        return Err("it reads a blob, expected none".into());
+        return Err("it has an input, expected none".into());
     }
     let value = layer.weight("data", data, shape, onnx)?;
     let dims = value.dims().unwrap_or_default().to_vec();

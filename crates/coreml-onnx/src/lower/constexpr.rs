@@ -37,7 +37,9 @@ fn constexpr_affine_dequantize(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Res
     let by_slice = |source: Arc<Source>, parameter: &str| -> Result<Arc<Source>, Fault> {
         let n = source.shape().iter().product::<usize>();
         if n != 1 && n != shape[along] {
-            return Err(format!("{parameter} has {n} elements, and axis {along} of the data has {}", shape[along]).into());
+            return Err(
+                format!("{parameter} has {n} elements, and axis {along} of the data has {}", shape[along]).into()
+            );
         }
         let mut spread = vec![1; shape.len()];
         spread[along] = n;
@@ -179,10 +181,8 @@ fn repeated(mask: &Source, axis: usize, times: usize) -> Source {
     let inner: usize = shape[axis + 1..].iter().product();
     let bits = mask.i64s();
     shape[axis] *= times;
-    let values: Vec<i64> = bits
-        .chunks(inner.max(1))
-        .flat_map(|row| std::iter::repeat_n(row, times).flatten().copied())
-        .collect();
+    let values: Vec<i64> =
+        bits.chunks(inner.max(1)).flat_map(|row| std::iter::repeat_n(row, times).flatten().copied()).collect();
     Source::ints(shape, &values)
 }
 
@@ -198,5 +198,9 @@ fn constexpr_sparse_to_dense(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Resul
 fn count_bits(mask: &Source, nonzero: &Source) -> Result<(), Fault> {
     let bits = mask.i64s().into_iter().filter(|&bit| bit != 0).count();
     let values: usize = nonzero.shape().iter().product();
-    if bits == values { Ok(()) } else { Err(format!("its mask has {bits} bits set, and there are {values} non-zeros").into()) }
+    if bits == values {
+        Ok(())
+    } else {
+        Err(format!("its mask has {bits} bits set, and there are {values} non-zeros").into())
+    }
 }

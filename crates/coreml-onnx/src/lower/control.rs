@@ -88,7 +88,9 @@ fn write_state<'a>(to: &mut Lowerer<'a>, op: &'a Op) -> Result<(), Fault> {
     let reader = OpReader::new(op, to.opset, &to.scope, &mut to.onnx);
     let data = reader.value("data")?;
     let state = &mut to.states[index];
-    let (Some(new), Some(old)) = (data.shape(), state.value.shape()) else { return Err("a state needs a fixed shape".into()) };
+    let (Some(new), Some(old)) = (data.shape(), state.value.shape()) else {
+        return Err("a state needs a fixed shape".into());
+    };
     if new != old {
         return Err(format!("it writes a tensor of shape {new:?} to a state of shape {old:?}").into());
     }
@@ -126,7 +128,9 @@ fn cond<'a>(to: &mut Lowerer<'a>, op: &'a Op) -> Result<(), (&'a Op, Fault)> {
         to.onnx.open_graph();
         let results = inside(to, op, block)?;
         if results.len() != op.outputs.len() {
-            return Err(at(format!("a block gives {} values, and {} are declared", results.len(), op.outputs.len()).into()));
+            return Err(at(
+                format!("a block gives {} values, and {} are declared", results.len(), op.outputs.len()).into()
+            ));
         }
         let mut carried = Vec::with_capacity(results.len());
         for (value, out) in results.iter().zip(&op.outputs) {
@@ -182,7 +186,12 @@ fn while_loop<'a>(to: &mut Lowerer<'a>, op: &'a Op) -> Result<(), (&'a Op, Fault
 }
 
 /// The loop's test on these variables, as a scalar.
-fn tested<'a>(to: &mut Lowerer<'a>, op: &'a Op, test: &'a Block, variables: &[Value]) -> Result<Value, (&'a Op, Fault)> {
+fn tested<'a>(
+    to: &mut Lowerer<'a>,
+    op: &'a Op,
+    test: &'a Block,
+    variables: &[Value],
+) -> Result<Value, (&'a Op, Fault)> {
     for (input, value) in test.inputs.iter().zip(variables) {
         to.scope.insert(&input.name, Entry::Value(value.clone()));
     }
@@ -195,7 +204,9 @@ fn tested<'a>(to: &mut Lowerer<'a>, op: &'a Op, test: &'a Block, variables: &[Va
 
 fn carrier(out: &mil::Named) -> Result<Element, Fault> {
     let tensor = out.ty.as_tensor();
-    tensor.and_then(|t| Element::carrier(t.dtype)).ok_or_else(|| format!("result {:?} is not a tensor of numbers", out.name).into())
+    tensor
+        .and_then(|t| Element::carrier(t.dtype))
+        .ok_or_else(|| format!("result {:?} is not a tensor of numbers", out.name).into())
 }
 
 fn define<'a>(to: &mut Lowerer<'a>, op: &'a Op, results: Vec<Value>) {
@@ -205,4 +216,3 @@ fn define<'a>(to: &mut Lowerer<'a>, op: &'a Op, results: Vec<Value>) {
         to.scope.insert(&out.name, Entry::Value(typed(value, &out.ty)));
     }
 }
-

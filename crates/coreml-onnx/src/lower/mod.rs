@@ -90,11 +90,8 @@ pub(crate) fn grouped<'a>(missing: impl IntoIterator<Item = (&'a str, &'a str)>)
     const NAMED: usize = 3;
     let mut kinds: BTreeMap<&str, UnsupportedOp> = BTreeMap::new();
     for (kind, name) in missing {
-        let entry = kinds.entry(kind).or_insert_with(|| UnsupportedOp {
-            kind: kind.to_owned(),
-            count: 0,
-            places: Vec::new(),
-        });
+        let entry =
+            kinds.entry(kind).or_insert_with(|| UnsupportedOp { kind: kind.to_owned(), count: 0, places: Vec::new() });
         entry.count += 1;
         if entry.places.len() < NAMED {
             entry.places.push(name.to_owned());
@@ -169,7 +166,8 @@ mod tests {
 
     #[test]
     fn every_mil_op_is_lowered_or_excused() {
-        let excused: Vec<&str> = include_str!("excused.txt").lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+        let excused: Vec<&str> =
+            include_str!("excused.txt").lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
         for name in include_str!("mil_ops.txt").lines() {
             assert!(ops().contains(&name) != excused.contains(&name), "{name}");
         }

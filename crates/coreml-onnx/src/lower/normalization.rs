@@ -100,7 +100,8 @@ fn decomposed_layer_norm(
 ) -> Result<Value, Fault> {
     let rank = x.dims().map_or(0, <[_]>::len);
     let others: Vec<i64> = (0..rank as i64).filter(|axis| !along.contains(axis)).collect();
-    let spread = |onnx: &mut OnnxBuilder, value: Value| if others.is_empty() { value } else { onnx.unsqueeze(&value, &others) };
+    let spread =
+        |onnx: &mut OnnxBuilder, value: Value| if others.is_empty() { value } else { onnx.unsqueeze(&value, &others) };
     let mean = onnx.reduce("ReduceMean", x, along, true);
     let centred = onnx.binary("Sub", x, &mean);
     let squares = onnx.binary("Mul", &centred, &centred);

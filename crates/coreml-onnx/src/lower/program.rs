@@ -89,7 +89,10 @@ impl<'a> Lowerer<'a> {
         self.onnx.reserve(interface.outputs.iter().map(|feature| feature.name.as_str()));
         for feature in &interface.inputs {
             let Some(input) = function.inputs.iter().find(|input| input.name == feature.name) else {
-                return Err(LowerError::Model(format!("the program has no input {:?}, which its description names", feature.name)));
+                return Err(LowerError::Model(format!(
+                    "the program has no input {:?}, which its description names",
+                    feature.name
+                )));
             };
             let value = self.input(input, options.half_io && is_half(&feature.kind))?;
             self.scope.insert(&input.name, Entry::Value(value));
@@ -102,7 +105,9 @@ impl<'a> Lowerer<'a> {
             self.states.push(State { name: input.name.clone(), value, written: false });
         }
         match function.inputs.iter().find(|input| !self.scope.contains_key(input.name.as_str())) {
-            Some(input) => Err(LowerError::Model(format!("the description does not name the program's input {:?}", input.name))),
+            Some(input) => {
+                Err(LowerError::Model(format!("the description does not name the program's input {:?}", input.name)))
+            }
             None => Ok(bindings),
         }
     }
@@ -164,7 +169,9 @@ impl<'a> Lowerer<'a> {
                 // ONNX gives indices and shapes as int64, which MIL has as int32.
                 (Some(Element::I32), Element::I64) => self.onnx.cast(&value, Element::I32),
                 (_, given) => {
-                    return Err(format!("its operands give {given:?} where {} is declared for {:?}", out.ty, out.name).into());
+                    return Err(
+                        format!("its operands give {given:?} where {} is declared for {:?}", out.ty, out.name).into()
+                    );
                 }
             });
         }
@@ -185,10 +192,13 @@ impl<'a> Lowerer<'a> {
             let (value, form) = match self.scope.get(feature.name.as_str()) {
                 Some(Entry::Value(value)) => (value.clone(), OutputForm::Tensor),
                 Some(Entry::Label(scores, labels)) => (scores.clone(), OutputForm::Label(labels.clone())),
-                Some(Entry::Probabilities(scores, labels)) => (scores.clone(), OutputForm::Probabilities(labels.clone())),
+                Some(Entry::Probabilities(scores, labels)) => {
+                    (scores.clone(), OutputForm::Probabilities(labels.clone()))
+                }
                 _ => return Err(LowerError::Model(format!("the program does not give the output {:?}", feature.name))),
             };
-            let shared = ports.iter().position(|(_, other)| !matches!(form, OutputForm::Tensor) && other.name() == value.name());
+            let shared =
+                ports.iter().position(|(_, other)| !matches!(form, OutputForm::Tensor) && other.name() == value.name());
             let port = match shared {
                 Some(port) => port,
                 None => {

@@ -81,7 +81,9 @@ impl<'a> OpReader<'a> {
     /// The element type of the graph in which a result is carried.
     pub(super) fn output_element(&self, index: usize) -> Result<Element, Fault> {
         let tensor = self.op.outputs.get(index).and_then(|out| out.ty.as_tensor());
-        tensor.and_then(|t| Element::carrier(t.dtype)).ok_or_else(|| format!("result {index} is not a tensor of numbers").into())
+        tensor
+            .and_then(|t| Element::carrier(t.dtype))
+            .ok_or_else(|| format!("result {index} is not a tensor of numbers").into())
     }
 
     /// A required operand.
@@ -124,9 +126,10 @@ impl<'a> OpReader<'a> {
     /// The entry that an operand names, whatever it is.
     pub(super) fn entry(&self, parameter: &str) -> Result<&'a Entry<'a>, Fault> {
         match self.arguments(parameter) {
-            Some([Argument::Name(name)]) => {
-                self.scope.get(name.as_str()).ok_or_else(|| format!("operand {parameter} reads {name:?}, which nothing defines").into())
-            }
+            Some([Argument::Name(name)]) => self
+                .scope
+                .get(name.as_str())
+                .ok_or_else(|| format!("operand {parameter} reads {name:?}, which nothing defines").into()),
             _ => Err(missing(parameter)),
         }
     }

@@ -19,7 +19,8 @@ pub(super) const OPS: &[Lowering] = &[
 ];
 
 fn reduce(op: &OpReader<'_>, onnx: &mut OnnxBuilder, onnx_op: &'static str) -> Results {
-    let (x, along, keep) = (op.value("x")?, op.maybe_ints("axes")?.unwrap_or_default(), op.bool_or("keep_dims", false)?);
+    let (x, along, keep) =
+        (op.value("x")?, op.maybe_ints("axes")?.unwrap_or_default(), op.bool_or("keep_dims", false)?);
     let along = match x.dims() {
         Some(dims) => axes(&along, dims.len())?,
         None => along,

@@ -66,7 +66,11 @@ fn upsample_bilinear(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 
 fn target(op: &OpReader<'_>) -> Result<[i64; 2], Fault> {
     let target = [op.int_or("target_size_height", 1)?, op.int_or("target_size_width", 1)?];
-    if target.iter().all(|t| (1..1 << 20).contains(t)) { Ok(target) } else { Err(format!("the target size is {target:?}").into()) }
+    if target.iter().all(|t| (1..1 << 20).contains(t)) {
+        Ok(target)
+    } else {
+        Err(format!("the target size is {target:?}").into())
+    }
 }
 
 fn resize_nearest_neighbor(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {

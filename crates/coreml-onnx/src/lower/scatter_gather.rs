@@ -48,7 +48,8 @@ fn batched_gather(onnx: &mut OnnxBuilder, x: &Value, indices: &Value, along: usi
     let found = onnx.gather_nd(&turned, &columns, batch);
     // Now (batch, picked, between, after); between belongs in front of picked.
     let (new, between) = (picked - b, along - b);
-    let order = (0..b).chain((b + new)..(b + new + between)).chain(b..(b + new)).chain((b + new + between)..(rank + new - 1));
+    let order =
+        (0..b).chain((b + new)..(b + new + between)).chain(b..(b + new)).chain((b + new + between)..(rank + new - 1));
     let order: Vec<i64> = order.map(|a| a as i64).collect();
     Ok(vec![onnx.transpose(&found, &order)])
 }

@@ -115,7 +115,9 @@ fn split(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     match (sizes, pieces.as_deref()) {
         (Some(sizes), _) => {
             let whole: i64 = sizes.iter().sum();
-            if sizes.iter().any(|&size| size < 0) || matches!(x.dims().map(|d| d[along as usize]), Some(Dim::Fixed(n)) if n as i64 != whole) {
+            if sizes.iter().any(|&size| size < 0)
+                || matches!(x.dims().map(|d| d[along as usize]), Some(Dim::Fixed(n)) if n as i64 != whole)
+            {
                 return Err(format!("split_sizes {sizes:?} do not add up to the size of axis {along}").into());
             }
             Ok(onnx.split(&x, &sizes, along))
@@ -168,7 +170,9 @@ fn flatten2d(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let dims = x.dims().ok_or("the rank of x must be known")?;
     // Rank itself is allowed: everything goes in front.
     let along = if along == dims.len() as i64 { along } else { axis(along, dims.len())? } as usize;
-    let count = |dims: &[Dim]| dims.iter().try_fold(1i64, |n, d| if let Dim::Fixed(d) = d { Some(n * *d as i64) } else { None });
+    let count = |dims: &[Dim]| {
+        dims.iter().try_fold(1i64, |n, d| if let Dim::Fixed(d) = d { Some(n * *d as i64) } else { None })
+    };
     let shape = match (count(&dims[..along]), count(&dims[along..])) {
         (Some(rows), _) => [rows, -1],
         (None, Some(columns)) => [-1, columns],
@@ -214,7 +218,9 @@ fn pad(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
             let amounts = source.i64s();
             let n = amounts.len() / 2;
             if amounts.len() % 2 != 0 || n > rank || amounts.iter().any(|p| !(0..1 << 31).contains(p)) {
-                return Err(format!("pad is {amounts:?}, expected two numbers of at least 0 for each padded axis").into());
+                return Err(
+                    format!("pad is {amounts:?}, expected two numbers of at least 0 for each padded axis").into()
+                );
             }
             let mut pads = vec![0; 2 * rank];
             for axis in 0..n {
@@ -227,7 +233,9 @@ fn pad(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
             onnx.ints(&pads)
         }
         None => {
-            let Some([entries]) = pad.shape().as_deref().map(<[usize]>::to_vec).and_then(|s| <[usize; 1]>::try_from(s).ok()) else {
+            let Some([entries]) =
+                pad.shape().as_deref().map(<[usize]>::to_vec).and_then(|s| <[usize; 1]>::try_from(s).ok())
+            else {
                 return Err("pad must be a list of fixed length".into());
             };
             let n = (entries / 2) as i64;

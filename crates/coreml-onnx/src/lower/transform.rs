@@ -47,12 +47,18 @@ fn pixel_shuffle(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 
 fn block(op: &OpReader<'_>, parameter: &str) -> Result<i64, Fault> {
     let block = op.int(parameter)?;
-    if (1..1 << 16).contains(&block) { Ok(block) } else { Err(format!("{parameter} is {block}, expected at least 1").into()) }
+    if (1..1 << 16).contains(&block) {
+        Ok(block)
+    } else {
+        Err(format!("{parameter} is {block}, expected at least 1").into())
+    }
 }
 
 fn pixel_unshuffle(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, block) = (op.value("x")?, block(op, "downscale_factor")?);
-    let [n, c, h, w] = x.shape().ok_or("the shape of x must be fixed")?[..] else { return Err("x must have rank 4".into()) };
+    let [n, c, h, w] = x.shape().ok_or("the shape of x must be fixed")?[..] else {
+        return Err("x must have rank 4".into());
+    };
     let [n, c, h, w] = [n, c, h, w].map(|d| d as i64);
     let deep = c.checked_mul(block * block).ok_or("its channels are too many")?;
     let split = onnx.reshape(&x, &[n, c, h / block, block, w / block, block]);
@@ -117,7 +123,9 @@ fn copy_sizes(opset: Opset, given: &[Dim], wanted: &mut [i64]) -> Result<(), Fau
         *size = match usize::try_from(from).ok().and_then(|from| given.get(from)) {
             Some(Dim::Fixed(n)) => *n as i64,
             Some(Dim::Unknown) if shift == 0 => 0,
-            Some(Dim::Unknown) => return Err("a size of 0 copies a dimension of unknown size from another place".into()),
+            Some(Dim::Unknown) => {
+                return Err("a size of 0 copies a dimension of unknown size from another place".into());
+            }
             None if opset >= Opset::IOS17 => 1,
             None => return Err("a size of 0 copies a dimension that x does not have".into()),
         };
@@ -133,7 +141,9 @@ fn reshape_like(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     if begins.len() != references.len() || ends.len() != references.len() || masks.len() != references.len() {
         return Err("ref_tensors, begins, ends and end_masks must have the same length".into());
     }
-    let number = |value: &Value| value.constant().and_then(|s| s.i64s().first().copied()).ok_or("begins and ends must be constants");
+    let number = |value: &Value| {
+        value.constant().and_then(|s| s.i64s().first().copied()).ok_or("begins and ends must be constants")
+    };
     let mut pieces = Vec::with_capacity(references.len());
     for (i, reference) in references.iter().enumerate() {
         let end = if number(&masks[i])? != 0 { END } else { number(&ends[i])? };
@@ -253,8 +263,11 @@ fn slice_by_index(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let mut result = match slice.constant() {
         Some((begins, ends)) => {
             let steps = slice.steps();
-            let cut: Vec<usize> =
-                (0..rank).filter(|&a| (begins[a], ends[a], steps[a]) != (0, END, 1) && !covers(&x, a, begins[a], ends[a], steps[a])).collect();
+            let cut: Vec<usize> = (0..rank)
+                .filter(|&a| {
+                    (begins[a], ends[a], steps[a]) != (0, END, 1) && !covers(&x, a, begins[a], ends[a], steps[a])
+                })
+                .collect();
             let pick = |values: &[i64]| cut.iter().map(|&axis| values[axis]).collect::<Vec<_>>();
             let along: Vec<i64> = cut.iter().map(|&axis| axis as i64).collect();
             if cut.is_empty() { x } else { onnx.slice(&x, &pick(&begins), &pick(&ends), &along, &pick(&steps)) }
@@ -332,7 +345,13 @@ impl Bounds<'_> {
     }
 }
 
-fn updated(onnx: &mut OnnxBuilder, x: &Value, update: &Value, cut: &[usize], bounds: &Bounds<'_>) -> Result<Value, Fault> {
+fn updated(
+    onnx: &mut OnnxBuilder,
+    x: &Value,
+    update: &Value,
+    cut: &[usize],
+    bounds: &Bounds<'_>,
+) -> Result<Value, Fault> {
     let Some((&axis, rest)) = cut.split_first() else { return Ok(update.clone()) };
     let step = bounds.steps[axis];
     let (begin, end) = bounds.of(onnx, axis);
@@ -394,7 +413,9 @@ fn sliding_windows(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, along, size, stride) = (op.value("x")?, op.int("axis")?, op.int("size")?, op.int_or("stride", 1)?);
     let dims = x.dims().ok_or("the rank of x must be known")?;
     let along = axis(along, dims.len())?;
-    let Dim::Fixed(length) = dims[along as usize] else { return Err("the axis of the windows must have a fixed size".into()) };
+    let Dim::Fixed(length) = dims[along as usize] else {
+        return Err("the axis of the windows must have a fixed size".into());
+    };
     if size < 1 || stride < 1 || size > length as i64 {
         return Err(format!("windows of {size} with stride {stride} do not fit an axis of {length}").into());
     }

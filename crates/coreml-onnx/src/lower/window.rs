@@ -19,7 +19,9 @@ fn conv(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     if let Some(Dim::Fixed(given)) = x.dims().and_then(|dims| dims.get(1))
         && *given as i64 != channels[1] * groups
     {
-        return Err(format!("x has {given} channels; its weight and {groups} groups ask for {}", channels[1] * groups).into());
+        return Err(
+            format!("x has {given} channels; its weight and {groups} groups ask for {}", channels[1] * groups).into()
+        );
     }
     let window = window(op, &spatial, kernel)?;
     check_output(op, &spatial, &window, Rounding::Floor)?;
@@ -108,7 +110,8 @@ pub(super) fn spatial(x: &Value) -> Result<Vec<Dim>, Fault> {
 
 /// The first two sizes of a convolution's weight, and its kernel.
 fn channels_and_kernel(weight: &Value, n: usize) -> Result<([i64; 2], Vec<i64>), Fault> {
-    let shape: Vec<i64> = weight.shape().ok_or("the shape of weight must be fixed")?.iter().map(|&d| d as i64).collect();
+    let shape: Vec<i64> =
+        weight.shape().ok_or("the shape of weight must be fixed")?.iter().map(|&d| d as i64).collect();
     match &shape[..] {
         [a, b, kernel @ ..] if kernel.len() == n && shape.iter().all(|&d| d > 0) => Ok(([*a, *b], kernel.to_vec())),
         _ => Err(format!("weight has shape {shape:?}, and x has {n} spatial dimensions").into()),
@@ -182,7 +185,12 @@ pub(super) fn begins_then_ends(pad: &[i64], n: usize) -> Result<Vec<i64>, Fault>
 }
 
 /// The output of a window must be what the program declares.
-pub(super) fn check_output(op: &OpReader<'_>, spatial: &[Dim], window: &Window, rounding: Rounding) -> Result<(), Fault> {
+pub(super) fn check_output(
+    op: &OpReader<'_>,
+    spatial: &[Dim],
+    window: &Window,
+    rounding: Rounding,
+) -> Result<(), Fault> {
     let declared = op.output_dims(0).unwrap_or_default();
     for (axis, dim) in spatial.iter().enumerate() {
         let (Dim::Fixed(size), None) = (dim, window.auto) else { continue };
@@ -190,7 +198,11 @@ pub(super) fn check_output(op: &OpReader<'_>, spatial: &[Dim], window: &Window, 
         if let Some(Dim::Fixed(given)) = declared.get(axis + 2)
             && *given as i64 != output
         {
-            return Err(format!("its output is declared with {given} elements on axis {}, and its window gives {output}", axis + 2).into());
+            return Err(format!(
+                "its output is declared with {given} elements on axis {}, and its window gives {output}",
+                axis + 2
+            )
+            .into());
         }
     }
     Ok(())
@@ -203,7 +215,9 @@ pub(crate) fn places(window: &Window, axis: usize, size: usize, rounding: Roundi
     let reach = reach(window, axis);
     let room = (size as i64).saturating_add(window.pads[axis]).saturating_add(window.pads[n + axis]) - reach;
     if room < 0 {
-        return Err(format!("its window reaches over {reach} elements, more than the padded input of {size} has").into());
+        return Err(
+            format!("its window reaches over {reach} elements, more than the padded input of {size} has").into()
+        );
     }
     let ceil = if rounding == Rounding::Ceil { window.strides[axis] - 1 } else { 0 };
     let output = (room + ceil) / window.strides[axis] + 1;

@@ -376,7 +376,10 @@ impl NodeBuilder<'_> {
             self.node.name = self.onnx.fresh_node(self.node.output[0].clone());
         }
         self.onnx.nodes().push(self.node);
-        named.into_iter().map(|(element, name)| Value { name, element, dims: None, half: false, constant: None }).collect()
+        named
+            .into_iter()
+            .map(|(element, name)| Value { name, element, dims: None, half: false, constant: None })
+            .collect()
     }
 }
 

@@ -12,6 +12,6 @@ mod weight;
 pub(crate) use builder::{OnnxBuilder, Value};
 pub use element::Element;
 pub use model::{Node, OnnxModel, Port, Storage};
-pub use weight::Weight;
 pub(crate) use verbs::{Activation, PadMode, Recurrent, Resize, Window};
+pub use weight::Weight;
 pub(crate) use weight::{Constexpr, Source};

@@ -7,9 +7,7 @@ use prost::Message;
 
 use super::{
     Element, Weight,
-    pb::{
-        EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-    },
+    pb::{EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto},
 };
 
 /// The ONNX opset that we write, and the IR version that goes with it.
@@ -114,8 +112,11 @@ impl OnnxModel {
             match storage {
                 Storage::Inside => tensor.raw_data = Some(weight.bytes()),
                 Storage::Beside(location) => {
-                    let entries =
-                        [("location", location.to_owned()), ("offset", offset.to_string()), ("length", weight.byte_len().to_string())];
+                    let entries = [
+                        ("location", location.to_owned()),
+                        ("offset", offset.to_string()),
+                        ("length", weight.byte_len().to_string()),
+                    ];
                     tensor.external_data =
                         entries.map(|(key, value)| StringStringEntryProto { key: key.to_owned(), value }).into();
                     tensor.data_location = Some(EXTERNAL);

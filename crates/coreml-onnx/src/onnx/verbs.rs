@@ -361,7 +361,14 @@ impl OnnxBuilder {
         self.node("GatherND").arg(x).arg(&indices).int("batch_dims", batch_dims).out(x.element())
     }
 
-    pub(crate) fn scatter_elements(&mut self, x: &Value, indices: &Value, updates: &Value, axis: i64, reduction: &str) -> Value {
+    pub(crate) fn scatter_elements(
+        &mut self,
+        x: &Value,
+        indices: &Value,
+        updates: &Value,
+        axis: i64,
+        reduction: &str,
+    ) -> Value {
         let node = self.node("ScatterElements").args([x, indices, updates]).int("axis", axis);
         node.string("reduction", reduction).out(x.element())
     }
@@ -452,7 +459,8 @@ impl OnnxBuilder {
         let node = if let Some(bias) = bias { node.arg(bias) } else { node };
         let node = node.ints("kernel_shape", &window.kernel).ints("strides", &window.strides);
         let node = node.ints("dilations", &window.dilations).padded(window).int("group", groups);
-        let node = if output_padding.iter().any(|&p| p != 0) { node.ints("output_padding", output_padding) } else { node };
+        let node =
+            if output_padding.iter().any(|&p| p != 0) { node.ints("output_padding", output_padding) } else { node };
         node.out(x.element())
     }
 
@@ -486,7 +494,14 @@ impl OnnxBuilder {
     }
 
     /// Normalises the axes from `axis` on.
-    pub(crate) fn layer_norm(&mut self, x: &Value, axis: i64, scale: &Value, bias: Option<&Value>, epsilon: f32) -> Value {
+    pub(crate) fn layer_norm(
+        &mut self,
+        x: &Value,
+        axis: i64,
+        scale: &Value,
+        bias: Option<&Value>,
+        epsilon: f32,
+    ) -> Value {
         let node = self.node("LayerNormalization").arg(x).arg(scale);
         let node = if let Some(bias) = bias { node.arg(bias) } else { node };
         node.int("axis", axis).float("epsilon", epsilon).out(x.element())
@@ -543,7 +558,13 @@ impl NodeBuilder<'_> {
 
 /// Control flow.
 impl OnnxBuilder {
-    pub(crate) fn if_(&mut self, condition: &Value, then: GraphProto, otherwise: GraphProto, results: &[Element]) -> Vec<Value> {
+    pub(crate) fn if_(
+        &mut self,
+        condition: &Value,
+        then: GraphProto,
+        otherwise: GraphProto,
+        results: &[Element],
+    ) -> Vec<Value> {
         self.node("If").arg(condition).graph("then_branch", then).graph("else_branch", otherwise).outs(results)
     }
 

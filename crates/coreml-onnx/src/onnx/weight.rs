@@ -157,7 +157,9 @@ impl Source {
     /// An integer constant of our own making, of type `dtype` (int32 or int64).
     pub(crate) fn ints(shape: Vec<usize>, values: &[i64]) -> Source {
         let bytes = le(values.to_vec(), i64::to_le_bytes);
-        Source::Stored(Tensor::new(DType::Int64, shape, bytes).expect("the caller gives as many values as the shape has"))
+        Source::Stored(
+            Tensor::new(DType::Int64, shape, bytes).expect("the caller gives as many values as the shape has"),
+        )
     }
 
     pub(crate) fn shape(&self) -> Vec<usize> {
@@ -358,9 +360,12 @@ fn stored_i64s(tensor: &Tensor) -> Vec<i64> {
         DType::UInt6 => unpacked(6).collect(),
         DType::Int4 => unpacked(4).map(|v| if v >= 8 { v - 16 } else { v }).collect(),
         DType::String => Vec::new(),
-        DType::Float16 | DType::Float32 | DType::Float64 | DType::BFloat16 | DType::Float8E4M3FN | DType::Float8E5M2 => {
-            stored_f32s(tensor).into_iter().map(|v| v as i64).collect()
-        }
+        DType::Float16
+        | DType::Float32
+        | DType::Float64
+        | DType::BFloat16
+        | DType::Float8E4M3FN
+        | DType::Float8E5M2 => stored_f32s(tensor).into_iter().map(|v| v as i64).collect(),
     }
 }
 
@@ -497,9 +502,13 @@ mod tests {
 
     #[test]
     fn small_floats_follow_the_ocp_tables() {
-        for (byte, e4m3, e5m2) in
-            [(0x00, 0.0, 0.0), (0x38, 1.0, 0.5), (0x3c, 1.5, 1.0), (0xc0, -2.0, -2.0), (0x01, 0.001953125, 1.5258789e-5)]
-        {
+        for (byte, e4m3, e5m2) in [
+            (0x00, 0.0, 0.0),
+            (0x38, 1.0, 0.5),
+            (0x3c, 1.5, 1.0),
+            (0xc0, -2.0, -2.0),
+            (0x01, 0.001953125, 1.5258789e-5),
+        ] {
             assert_eq!((small_float(byte, 4, 7), small_float(byte, 5, 15)), (e4m3, e5m2), "{byte:#x}");
         }
         assert_eq!(small_float(0x7e, 4, 7), 448.0);
@@ -528,7 +537,8 @@ mod tests {
     #[test]
     fn sparse_and_dense_undo_each_other() {
         let mask = stored(DType::UInt1, &[2, 2], &[0b0110]);
-        let dense = Arc::new(Source::Constexpr(Constexpr::Dense { nonzero: floats(&[2], &[5.0, 6.0]), mask: mask.clone() }));
+        let dense =
+            Arc::new(Source::Constexpr(Constexpr::Dense { nonzero: floats(&[2], &[5.0, 6.0]), mask: mask.clone() }));
         assert_eq!(dense.f32s(), [0.0, 5.0, 6.0, 0.0]);
         assert_eq!(Source::Constexpr(Constexpr::Sparse { dense, mask }).f32s(), [5.0, 6.0]);
     }

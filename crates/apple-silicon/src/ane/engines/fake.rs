@@ -18,9 +18,7 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    pub(crate) fn new(
-        answer: impl Fn(&[Tensor<'_>]) -> Result<Vec<Tensor<'static>>> + Send + Sync + 'static,
-    ) -> Fake {
+    pub(crate) fn new(answer: impl Fn(&[Tensor<'_>]) -> Result<Vec<Tensor<'static>>> + Send + Sync + 'static) -> Fake {
         Fake { answer: Arc::new(answer), seen: Arc::default() }
     }
 

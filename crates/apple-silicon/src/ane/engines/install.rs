@@ -17,24 +17,9 @@ const VERSION: &str = "1.32.0";
 /// One package a platform: operating system, architecture, the platform's tag in pip, and the SHA-256 of the wheel
 /// for CPython 3.12. Which Python it is for does not matter, since only the library inside is used.
 const WHEELS: &[(&str, &str, &str, &str)] = &[
-    (
-        "linux",
-        "aarch64",
-        "manylinux_2_28_aarch64",
-        "e36c187006e7a7c8b8d6d57f1a209dd63f52430dca6c282b177718ad6b841054",
-    ),
-    (
-        "linux",
-        "x86_64",
-        "manylinux_2_28_x86_64",
-        "99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8",
-    ),
-    (
-        "macos",
-        "aarch64",
-        "macosx_14_0_arm64",
-        "d52510bbbcc880c13b826f7d75cdf33ac5cf0bb864d960000fc29ce73f0cb83e",
-    ),
+    ("linux", "aarch64", "manylinux_2_28_aarch64", "e36c187006e7a7c8b8d6d57f1a209dd63f52430dca6c282b177718ad6b841054"),
+    ("linux", "x86_64", "manylinux_2_28_x86_64", "99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8"),
+    ("macos", "aarch64", "macosx_14_0_arm64", "d52510bbbcc880c13b826f7d75cdf33ac5cf0bb864d960000fc29ce73f0cb83e"),
     ("windows", "aarch64", "win_arm64", "64d394c69d561af3efd4d4f49dcac8f11d0ce135a20701c16d53b74056cd4cf8"),
     ("windows", "x86_64", "win_amd64", "efe7456952c243a05a53d5b8732953625144642c2f3989094277f6217f0c0c40"),
 ];
@@ -115,7 +100,8 @@ fn download(folder: &Path, platform: &str, hash: &str) -> Result<PathBuf> {
         return Err(pip_failed(&String::from_utf8_lossy(&output.stderr)));
     }
     let files = fs::read_dir(folder).map_err(|e| failed(format!("{} cannot be read: {e}", folder.display())))?;
-    let wheel = files.filter_map(|entry| Some(entry.ok()?.path())).find(|path| path.extension() == Some("whl".as_ref()));
+    let wheel =
+        files.filter_map(|entry| Some(entry.ok()?.path())).find(|path| path.extension() == Some("whl".as_ref()));
     wheel.ok_or_else(|| failed("pip ended well, but left no package"))
 }
 
@@ -138,7 +124,8 @@ fn pip_failed(stderr: &str) -> ANEError {
     if stderr.contains("DO NOT MATCH") {
         return failed("the package that pip found has another hash than the one this version trusts");
     }
-    let last = stderr.lines().rev().find(|line| line.contains("ERROR")).or(stderr.lines().last()).unwrap_or("no reason given");
+    let last =
+        stderr.lines().rev().find(|line| line.contains("ERROR")).or(stderr.lines().last()).unwrap_or("no reason given");
     failed(format!("pip found no package (is there a network?): {}", last.trim_start_matches("ERROR: ").trim()))
 }
 

@@ -49,7 +49,9 @@ impl Engine for Rten {
 
     fn load(&self, model: OnnxModel, options: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
         let mut weights = Vec::with_capacity(model.weights_len());
-        model.write_weights(&mut weights).map_err(|e| ANEError::Internal(format!("weights were not collected: {e}")))?;
+        model
+            .write_weights(&mut weights)
+            .map_err(|e| ANEError::Internal(format!("weights were not collected: {e}")))?;
         let graph = model.encode(Storage::Beside(WEIGHTS));
         let net = guarded("load", || {
             let mut options = ModelOptions::with_all_ops();
@@ -140,7 +142,9 @@ fn owned(value: Value, element: Element) -> Result<Tensor<'static>> {
             };
             Ok(Tensor::owned(shape, data))
         }
-        (value, element) => Err(ANEError::Internal(format!("rten gave {:?} for a port of type {element:?}", value.dtype()))),
+        (value, element) => {
+            Err(ANEError::Internal(format!("rten gave {:?} for a port of type {element:?}", value.dtype())))
+        }
     }
 }
 

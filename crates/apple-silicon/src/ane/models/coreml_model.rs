@@ -168,7 +168,9 @@ impl CoreMlModel {
         let mut scratch;
         let state = match state {
             Some(state) if state.model != self.id => {
-                return Err(ANEError::InvalidShape("the state was made by another model; use its own `new_state`".to_owned()));
+                return Err(ANEError::InvalidShape(
+                    "the state was made by another model; use its own `new_state`".to_owned(),
+                ));
             }
             Some(state) => state,
             None => {
@@ -208,7 +210,8 @@ impl CoreMlModel {
         let zeros = |binding: &StateBinding| {
             let port = &self.input_ports[binding.input];
             let shape: Option<Vec<usize>> = port.dims.iter().copied().collect();
-            let shape = shape.ok_or_else(|| ANEError::Internal(format!("the state {:?} has no fixed size", binding.name)))?;
+            let shape =
+                shape.ok_or_else(|| ANEError::Internal(format!("the state {:?} has no fixed size", binding.name)))?;
             Tensor::zeros(shape, port.element)
         };
         Ok(State { model: self.id, tensors: self.states.iter().map(zeros).collect::<Result<_>>()? })

@@ -14,10 +14,18 @@ use crate::ane::{
 };
 
 /// One tensor for each binding, in their order.
-pub(super) fn prepare<'a>(bindings: &[InputBinding], ports: &[Port], features: &'a Features) -> Result<Vec<Tensor<'a>>> {
+pub(super) fn prepare<'a>(
+    bindings: &[InputBinding],
+    ports: &[Port],
+    features: &'a Features,
+) -> Result<Vec<Tensor<'a>>> {
     if let Some(unknown) = features.names().find(|name| bindings.iter().all(|b| b.feature.name != *name)) {
-        let all: Vec<String> = bindings.iter().map(|b| format!("{:?} ({})", b.feature.name, describe(&b.feature.kind))).collect();
-        return Err(ANEError::InvalidShape(format!("there is no input {unknown:?}; the model takes {}", all.join(", "))));
+        let all: Vec<String> =
+            bindings.iter().map(|b| format!("{:?} ({})", b.feature.name, describe(&b.feature.kind))).collect();
+        return Err(ANEError::InvalidShape(format!(
+            "there is no input {unknown:?}; the model takes {}",
+            all.join(", ")
+        )));
     }
     bindings.iter().map(|binding| tensor(&binding.feature, &ports[binding.port], features)).collect()
 }
@@ -69,7 +77,8 @@ fn tensor<'a>(declared: &Declared, port: &Port, features: &'a Features) -> Resul
         }
         (_, None) => {
             let given: Vec<&str> = features.names().collect();
-            let given = if given.is_empty() { "nothing was given".to_owned() } else { format!("given: {}", given.join(", ")) };
+            let given =
+                if given.is_empty() { "nothing was given".to_owned() } else { format!("given: {}", given.join(", ")) };
             Err(ANEError::InvalidShape(format!(
                 "the input {:?} is missing: {}; {given}",
                 declared.name,
@@ -113,7 +122,9 @@ fn takes_shape(kind: &ArrayKind, port: &Port, shape: &[usize]) -> bool {
             ranges.len() == shape.len() && ranges.iter().zip(shape).all(|(range, &size)| range.contains(size))
         }
     };
-    declared && port.dims.len() == shape.len() && port.dims.iter().zip(shape).all(|(dim, &size)| dim.is_none_or(|d| d == size))
+    declared
+        && port.dims.len() == shape.len()
+        && port.dims.iter().zip(shape).all(|(dim, &size)| dim.is_none_or(|d| d == size))
 }
 
 /// An image, or an array of its planes: (1, channel, height, width) or without the 1, of values from 0 to 255, with
@@ -123,7 +134,10 @@ fn image<'a>(kind: &ImageKind, feature: &'a Feature) -> Option<Result<Tensor<'a>
     match feature {
         Feature::Image(image) => takes_size(kind, image.width(), image.height()).then(|| {
             let planes = Image::to_planes(image, kind.color);
-            Ok(Tensor { shape: vec![1, channels, image.height(), image.width()].into(), data: Data::F32(planes.into()) })
+            Ok(Tensor {
+                shape: vec![1, channels, image.height(), image.width()].into(),
+                data: Data::F32(planes.into()),
+            })
         }),
         Feature::Array(array) => {
             let (&[1, c, height, width] | &[c, height, width]) = array.shape() else { return None };
@@ -140,7 +154,9 @@ fn takes_size(kind: &ImageKind, width: usize, height: usize) -> bool {
     match &kind.flexibility {
         ImageFlexibility::Fixed => (width, height) == (kind.width, kind.height),
         ImageFlexibility::Enumerated(sizes) => sizes.contains(&(width, height)),
-        ImageFlexibility::Ranges { width: widths, height: heights } => widths.contains(width) && heights.contains(height),
+        ImageFlexibility::Ranges { width: widths, height: heights } => {
+            widths.contains(width) && heights.contains(height)
+        }
     }
 }
 
@@ -177,7 +193,9 @@ fn describe_size(kind: &ImageKind) -> String {
             let sizes: Vec<String> = sizes.iter().map(|(width, height)| format!("{width}x{height}")).collect();
             format!("{} pixels", sizes.join(" or "))
         }
-        ImageFlexibility::Ranges { width, height } => format!("{}x{} pixels", describe_range(width), describe_range(height)),
+        ImageFlexibility::Ranges { width, height } => {
+            format!("{}x{} pixels", describe_range(width), describe_range(height))
+        }
     }
 }
 

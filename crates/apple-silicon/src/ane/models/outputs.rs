@@ -13,7 +13,11 @@ use crate::ane::{
 
 /// One feature for each binding. Tensors are moved out of `results` where nothing else needs them. `fixed` says that
 /// the shapes must be the declared ones.
-pub(super) fn collect(bindings: &[OutputBinding], results: &mut [Option<Tensor<'static>>], fixed: bool) -> Result<Features> {
+pub(super) fn collect(
+    bindings: &[OutputBinding],
+    results: &mut [Option<Tensor<'static>>],
+    fixed: bool,
+) -> Result<Features> {
     let mut features = Features::new();
     for (index, binding) in bindings.iter().enumerate() {
         let name = &binding.feature.name;
@@ -50,7 +54,9 @@ fn array(kind: &ArrayKind, tensor: Tensor<'static>, fixed: bool) -> Result<Featu
         (ArrayType::Float32, Data::F32(values)) => Elements::Float32(values.into_owned()),
         (ArrayType::Float16, Data::F32(values)) => Elements::Float16(narrow(&values)),
         (ArrayType::Int32, Data::I32(values)) => Elements::Int32(values.into_owned()),
-        (ArrayType::Float16, data) => Elements::Float16(narrow(&f64s(&data).into_iter().map(|v| v as f32).collect::<Vec<_>>())),
+        (ArrayType::Float16, data) => {
+            Elements::Float16(narrow(&f64s(&data).into_iter().map(|v| v as f32).collect::<Vec<_>>()))
+        }
         (ArrayType::Float32, data) => Elements::Float32(f64s(&data).into_iter().map(|v| v as f32).collect()),
         (ArrayType::Float64, data) => Elements::Float64(f64s(&data)),
         (ArrayType::Int32, data) => Elements::Int32(f64s(&data).into_iter().map(|v| v as i32).collect()),

@@ -121,9 +121,9 @@ fn version_numbers(name: &str) -> Vec<u64> {
 /// The version of the Python package `onnxruntime` in this folder, from the folder of its metadata.
 fn package_version(package: &Path) -> Option<String> {
     let entries = fs::read_dir(package.parent()?).ok()?;
-    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).find_map(|name| {
-        Some(name.strip_prefix("onnxruntime-")?.strip_suffix(".dist-info")?.to_owned())
-    })
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .find_map(|name| Some(name.strip_prefix("onnxruntime-")?.strip_suffix(".dist-info")?.to_owned()))
 }
 
 /// Folders where the dynamic linker looks, and those of common package managers.
@@ -165,7 +165,8 @@ fn site_packages(prefix: &Path) -> Vec<PathBuf> {
         return vec![prefix.join("Lib/site-packages")];
     }
     let lib = prefix.join("lib");
-    let versions = fs::read_dir(&lib).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let versions =
+        fs::read_dir(&lib).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     versions
         .filter(|name| name.starts_with("python3"))
         .flat_map(|name| ["site-packages", "dist-packages"].map(|packages| lib.join(&name).join(packages)))

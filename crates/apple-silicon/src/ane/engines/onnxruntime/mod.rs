@@ -13,11 +13,7 @@ use std::{num::NonZeroUsize, path::Path, sync::Arc};
 use coreml_onnx::OnnxModel;
 
 pub(super) use self::discovery::{data_folder, library_name};
-use self::{
-    discovery::Origin,
-    model::Model,
-    runtime::Runtime,
-};
+use self::{discovery::Origin, model::Model, runtime::Runtime};
 use super::{Engine, EngineOptions, Installed, LoadedEngineModel, Refusal, Status};
 use crate::ane::errors::{ANEError, Result};
 

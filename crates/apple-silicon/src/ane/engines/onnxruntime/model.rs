@@ -118,7 +118,9 @@ impl Model {
         })?;
         // The session is dropped at once: only what it writes is wanted.
         Sources::of(model)
-            .and_then(|sources| sources.session(optimized::write_to(self.runtime.session(self.threads)?, folder.path())?))
+            .and_then(|sources| {
+                sources.session(optimized::write_to(self.runtime.session(self.threads)?, folder.path())?)
+            })
             .map(drop)
             .map_err(|e| failed("the optimised graph was not written", &e))?;
         let optimized = optimized::read(folder)
@@ -183,9 +185,9 @@ fn run(
     outputs
         .iter()
         .map(|port| {
-            let value = results.get(&port.name).ok_or_else(|| {
-                ANEError::Internal(format!("ONNX Runtime gave no output {:?}", port.name))
-            })?;
+            let value = results
+                .get(&port.name)
+                .ok_or_else(|| ANEError::Internal(format!("ONNX Runtime gave no output {:?}", port.name)))?;
             owned(value, port.element).map_err(stopped)?
         })
         .collect()

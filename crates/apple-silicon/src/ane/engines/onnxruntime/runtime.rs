@@ -95,7 +95,9 @@ impl Runtime {
             .with_log_level(wanted_level())?;
         match threads {
             // The shared pool has another number of threads, so this session has its own.
-            Some(n) if self.threads != threads => Ok(builder.with_independent_thread_pool()?.with_intra_threads(n.get())?),
+            Some(n) if self.threads != threads => {
+                Ok(builder.with_independent_thread_pool()?.with_intra_threads(n.get())?)
+            }
             _ => Ok(builder),
         }
     }
