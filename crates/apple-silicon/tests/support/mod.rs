@@ -1,4 +1,5 @@
 //! What the tests on whole models share: reading npz files, and comparing outputs with what is in them.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::{
     fs::File,

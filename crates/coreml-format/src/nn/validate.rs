@@ -8,10 +8,17 @@ use crate::{
     schema::{Feature, FeatureKind, Schema},
 };
 
-/// Checks that every blob is written before it is read, once, and that every output is written.
+/// Layers with networks of their own, which this reader does not look into: what blobs are written there is not known.
+const NESTING: &[&str] = &["branch", "loop"];
+
+/// Checks that every blob is written before it is read, once, and that every output is written. A network with nested
+/// ones is left to the lowering, which names what it does not support.
 pub(crate) fn validate(network: &NeuralNetwork, schema: &Schema) -> Result<(), Flaw> {
     if network.layers.is_empty() {
         return Err(Flaw::new("the network", "has no layers"));
+    }
+    if network.layers.iter().any(|layer| NESTING.contains(&layer.kind.name())) {
+        return Ok(());
     }
     let blobs = blobs(network, schema)?;
     if let Some(classifier) = &network.classifier {
@@ -113,7 +120,7 @@ mod tests {
         schema::{ClassLabels, Interface},
     };
 
-    /// `name: inputs -> outputs`, a ReLU or, with a number for its name, an inner product to so many channels.
+    /// `name: inputs -> outputs`, a ReLU, a branch where that is its name, or, with a number for its name, an inner product to so many channels.
     fn layer(text: &str) -> Layer {
         let (name, blobs) = text.split_once(':').unwrap();
         let (inputs, outputs) = blobs.split_once("->").unwrap();
@@ -127,6 +134,7 @@ mod tests {
                 bias: None,
                 int8_dynamic: false,
             },
+            Err(_) if name == "branch" => LayerKind::Other("branch"),
             Err(_) => LayerKind::Activation(Activation::Relu),
         };
         Layer { name: name.to_owned(), inputs: names(inputs), outputs: names(outputs), kind }
@@ -178,6 +186,7 @@ mod tests {
         check_with(&["a: x -> b", "c: x -> b", "d: b -> y"], 0, "writes the blob \"b\", which an earlier layer wrote");
         check_with(&["a: x -> b"], 0, "no layer writes the output \"y\"");
         check_with(&["a: x ->"], 0, "writes nothing");
+        check_with(&["branch: x ->"], 0, "ok");
     }
 
     #[test]

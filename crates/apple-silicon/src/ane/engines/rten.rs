@@ -6,6 +6,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    thread,
 };
 
 use coreml_onnx::{Element, Node, OnnxModel, Port, Storage};
@@ -53,7 +54,8 @@ impl Engine for Rten {
             .write_weights(&mut weights)
             .map_err(|e| ANEError::Internal(format!("weights were not collected: {e}")))?;
         let graph = model.encode(Storage::Beside(WEIGHTS));
-        let net = guarded("load", || {
+        let depth = model.nodes().len();
+        let net = guarded("load", depth, || {
             let mut options = ModelOptions::with_all_ops();
             options.external_data(WEIGHTS, weights);
             options.load(graph).map_err(|e| refuse(&format!("rten does not take the model: {e}")).into())
@@ -65,6 +67,7 @@ impl Engine for Rten {
             inputs: model.inputs().iter().map(find).collect::<Result<_>>()?,
             outputs: model.outputs().iter().map(|port| Ok((find(port)?, port.element))).collect::<Result<_>>()?,
             threads: options.threads.map(|n| Arc::new(ThreadPool::with_num_threads(n.get()))),
+            depth,
             net,
         }))
     }
@@ -75,6 +78,8 @@ struct Model {
     inputs: Vec<NodeId>,
     outputs: Vec<(NodeId, Element)>,
     threads: Option<Arc<ThreadPool>>,
+    /// The number of nodes, which bounds how deep rten recurses.
+    depth: usize,
 }
 
 impl LoadedEngineModel for Model {
@@ -87,7 +92,7 @@ impl LoadedEngineModel for Model {
         }
         let ids: Vec<NodeId> = self.outputs.iter().map(|(id, _)| *id).collect();
         let options = RunOptions::default().with_thread_pool(self.threads.clone());
-        let results = guarded("run", || {
+        let results = guarded("run", self.depth, || {
             self.net.run(values, &ids, Some(options)).map_err(|e| {
                 ANEError::InferenceFailed(format!("rten: {e}; with ONNX Runtime it may run: {}", super::INSTALL_HINT))
             })
@@ -97,9 +102,24 @@ impl LoadedEngineModel for Model {
     }
 }
 
-/// rten panics on some inputs that it does not expect; such a panic is an error here and no more.
-fn guarded<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+/// rten panics on some inputs that it does not expect; such a panic is an error here and no more. It recurses along
+/// the graph, so a deep one gets a thread with the stack for it.
+fn guarded<T: Send>(what: &str, depth: usize, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    /// A chain of this many nodes fits the 2 MiB that a thread has by default.
+    const SHALLOW: usize = 1000;
+    /// Measured: 50,000 nodes in a chain overflow 8 MiB and fit 16 MiB in a release build; debug builds take more.
+    const FRAME: usize = 2048;
+    let work = || catch_unwind(AssertUnwindSafe(work));
+    let done = if depth <= SHALLOW {
+        work()
+    } else {
+        let stack = (depth * FRAME).min(1 << 30);
+        thread::scope(|scope| match thread::Builder::new().stack_size(stack).spawn_scoped(scope, work) {
+            Ok(deep) => deep.join().unwrap_or_else(Err),
+            Err(e) => Ok(Err(ANEError::MemoryAllocationFailed(format!("no thread for a deep graph: {e}")))),
+        })
+    };
+    done.unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(ANEError::Internal(format!("rten gave up its {what}: {}", message.unwrap_or("no reason given"))))
     })
