@@ -4,3 +4,8 @@
 //! fp32 there, and weights that the package stores as fp16 are widened once and shared by everything that runs.
 
 pub mod ane;
+
+/// The example of the front page must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
