@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 ANE := target/release/ane
 
-.PHONY: help demo build test check bench fixtures clean
+.PHONY: help demo build test check bench fixtures fuzz clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,3 +39,6 @@ fixtures: ## Make the example and the test models again (needs tools/requirement
 
 clean: ## Remove what was built
 	$(CARGO) clean
+
+fuzz: ## Fuzz every reader for ten minutes each (needs cargo-fuzz), and keep what is new
+	RUSTC_BOOTSTRAP=1 sh tools/fuzz.sh

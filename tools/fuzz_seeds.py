@@ -1,4 +1,4 @@
-"""Lays seeds for the fuzz targets into fuzz/corpus: from ../shared/models, the op fixtures and the example.
+"""Lays seeds for the fuzz targets into fuzz/seeds: from ../shared/models, the op fixtures and the example.
 
     python tools/fuzz_seeds.py
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import models
 
-CORPUS = models.ROOT / "fuzz" / "corpus"
+SEEDS = models.ROOT / "fuzz" / "seeds"
 LARGEST = 64 * 1024
 SHARED = models.OPEN.parent
 HERE = [models.ROOT / "examples", models.ROOT / "crates/coreml-onnx/tests"]
@@ -23,7 +23,7 @@ def main() -> None:
         ("weights", "**/weight.bin"),
         ("compiled", "**/coremldata.bin"),
     ):
-        folder = CORPUS / target
+        folder = SEEDS / target
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(path for place in places for path in place.glob(pattern)):
             lay(folder, path)

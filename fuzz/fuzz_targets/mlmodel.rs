@@ -4,4 +4,4 @@
 use ane_fuzz::open_file;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| open_file("fuzz.mlmodel", data));
+fuzz_target!(|data: &[u8]| open_file(data));

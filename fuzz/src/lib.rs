@@ -9,7 +9,8 @@ use coreml_onnx::{LowerOptions, Storage, lower};
 
 /// A small good model: `examples/digits/digits.mlpackage`.
 const MODEL: &[u8] = include_bytes!("../../examples/digits/digits.mlpackage/Data/com.apple.CoreML/model.mlmodel");
-const WEIGHTS: &[u8] = include_bytes!("../../examples/digits/digits.mlpackage/Data/com.apple.CoreML/weights/weight.bin");
+const WEIGHTS: &[u8] =
+    include_bytes!("../../examples/digits/digits.mlpackage/Data/com.apple.CoreML/weights/weight.bin");
 const MANIFEST: &[u8] = include_bytes!("../../examples/digits/digits.mlpackage/Manifest.json");
 
 /// Weights past this size are not read: the fuzzer would spend its time on widening them.
@@ -37,9 +38,9 @@ pub fn open_package(parts: Parts<'_>) {
     open(root);
 }
 
-/// Opens this file by itself and lowers it.
-pub fn open_file(name: &str, bytes: &[u8]) {
-    let path = folder(name);
+/// Opens a `.mlmodel` of these bytes and lowers it.
+pub fn open_file(bytes: &[u8]) {
+    let path = folder("fuzz.mlmodel");
     fs::write(&path, bytes).expect("storage");
     open(path);
 }
@@ -52,11 +53,22 @@ pub fn open_compiled(bytes: &[u8]) {
     open(root);
 }
 
-/// A path of this process in storage that needs no disk.
+/// Removes what this process laid down.
+pub fn clean() {
+    fs::remove_dir_all(base()).ok();
+}
+
+/// A path of this process.
 fn folder(name: &str) -> PathBuf {
-    let base = PathBuf::from("/dev/shm").join(format!("ane-fuzz-{}", std::process::id()));
-    fs::create_dir_all(&base).expect("storage");
-    base.join(name)
+    fs::create_dir_all(base()).expect("storage");
+    base().join(name)
+}
+
+/// Storage that needs no disk, where there is some.
+fn base() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    let root = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    root.join(format!("ane-fuzz-{}", std::process::id()))
 }
 
 /// Whatever the bytes are: an error or a model, within bounds, and no panic.

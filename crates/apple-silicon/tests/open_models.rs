@@ -7,7 +7,7 @@
 mod support;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     fs::File,
     path::{Path, PathBuf},
 };
@@ -88,12 +88,14 @@ fn run_model(folder: &Path, engine: EngineChoice) -> Result<(), Trouble> {
     let mut models: BTreeMap<Option<&str>, (CoreMlModel, State)> = BTreeMap::new();
     for case in meta["cases"].as_array().unwrap() {
         let function = case["function"].as_str();
-        if !models.contains_key(&function) {
-            let model = load(&folder.join(meta["file"].as_str().unwrap()), function, engine)?;
-            let state = model.new_state()?;
-            models.insert(function, (model, state));
-        }
-        let (model, state) = models.get_mut(&function).unwrap();
+        let (model, state) = match models.entry(function) {
+            Entry::Occupied(loaded) => loaded.into_mut(),
+            Entry::Vacant(place) => {
+                let model = load(&folder.join(meta["file"].as_str().unwrap()), function, engine)?;
+                let state = model.new_state()?;
+                place.insert((model, state))
+            }
+        };
         if meta["sequence"] != true {
             *state = model.new_state()?;
         }

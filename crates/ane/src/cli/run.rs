@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use apple_silicon::ane::{
-    engines::EngineChoice,
+    engines::{self, EngineChoice},
     features::Features,
     limits::Limits,
     models::coreml_model::{CoreMlModel, LoadOptions, State},
@@ -105,6 +105,8 @@ fn engine_names() -> PossibleValuesParser {
 struct Report<'a> {
     model: String,
     engine: Engine<'a>,
+    /// Finding and loading the engine, in milliseconds.
+    engine_ms: f64,
     /// From opening the file until the model can predict, in milliseconds.
     load_ms: f64,
     predictions: Vec<Prediction>,
@@ -123,8 +125,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let files: Vec<PathBuf> = arguments.files.iter().chain(&arguments.inputs).cloned().collect();
     let sources = Request { files: &files, named: &arguments.input, random: arguments.random }.sources()?;
     let start = Instant::now();
+    engines::start(arguments.engine.parse()?, arguments.threads)?;
+    let engine_ms = since(start);
+    let start = Instant::now();
     let model = load(arguments)?;
-    let load_ms = start.elapsed().as_secs_f64() * 1000.0;
+    let load_ms = since(start);
     terminal::note(&format!("{DIM}engine: {}{DIM:#}", clean(&model.engine().to_string())));
 
     let mut runner = Runner::new(&model, arguments)?;
@@ -147,10 +152,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let choice = model.engine();
         let engine = Engine { name: choice.engine, version: &choice.version, reason: &choice.reason };
         let model = arguments.model.display().to_string();
-        let report = Report { model, engine, load_ms, predictions, latency_ms: latency };
+        let report = Report { model, engine, engine_ms, load_ms, predictions, latency_ms: latency };
         return terminal::print_json(&report);
     }
     latency.map_or(Ok(()), |latency| terminal::print(&latency_text(&latency)))
+}
+
+/// Milliseconds.
+fn since(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1000.0
 }
 
 fn load(arguments: &Arguments) -> anyhow::Result<CoreMlModel> {

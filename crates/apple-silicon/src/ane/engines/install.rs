@@ -139,7 +139,7 @@ fn unpack(wheel: &Path, folder: &Path) -> Result<PathBuf> {
         // Only the last part of the entry's path is used, so nothing is written outside the folder.
         let name = entry.name().map_err(|e| unreadable(&e))?.into_owned();
         let name = name.rsplit('/').next().unwrap_or_default();
-        if onnxruntime::library_name(&name) {
+        if onnxruntime::library_name(name) {
             let path = folder.join(name);
             let mut out = File::create(&path).map_err(|e| unreadable(&e))?;
             io::copy(&mut entry, &mut out).and_then(|_| out.sync_all()).map_err(|e| unreadable(&e))?;

@@ -1,7 +1,7 @@
 //! Engines: what runs a lowered model.
 //!
 //! An engine is asked whether it runs a model rightly, loads it and runs it, and that is all: choosing one is
-//! [`select`]'s, limits and checking of features are their callers'. Nothing of an engine's own types leaves its
+//! `select`'s, limits and checking of features are their callers'. Nothing of an engine's own types leaves its
 //! module.
 
 #[cfg(test)]
@@ -174,6 +174,15 @@ impl From<Refusal> for ANEError {
     fn from(refusal: Refusal) -> ANEError {
         ANEError::CompilationFailed(refusal.0)
     }
+}
+
+/// Starts the engine that a choice means, so that the first model does not pay for it: ONNX Runtime's library is found
+/// and loaded. Done once a process; later calls and loads find it there.
+///
+/// # Errors
+/// [`ANEError::CompilationFailed`] where the engine asked for by name is not there or does not load.
+pub fn start(choice: EngineChoice, threads: Option<NonZeroUsize>) -> Result<Choice> {
+    select(choice, threads).map(|(_, choice)| choice)
 }
 
 /// The engine for a choice, ready to load models.

@@ -54,7 +54,9 @@ impl Engine for Rten {
             .write_weights(&mut weights)
             .map_err(|e| ANEError::Internal(format!("weights were not collected: {e}")))?;
         let graph = model.encode(Storage::Beside(WEIGHTS));
+        let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
         let depth = model.nodes().len();
+        drop(model);
         let net = guarded("load", depth, || {
             let mut options = ModelOptions::with_all_ops();
             options.external_data(WEIGHTS, weights);
@@ -64,8 +66,8 @@ impl Engine for Rten {
             net.find_node(&port.name).ok_or_else(|| ANEError::Internal(format!("rten lost the port {:?}", port.name)))
         };
         Ok(Box::new(Model {
-            inputs: model.inputs().iter().map(find).collect::<Result<_>>()?,
-            outputs: model.outputs().iter().map(|port| Ok((find(port)?, port.element))).collect::<Result<_>>()?,
+            inputs: inputs.iter().map(find).collect::<Result<_>>()?,
+            outputs: outputs.iter().map(|port| Ok((find(port)?, port.element))).collect::<Result<_>>()?,
             threads: options.threads.map(|n| Arc::new(ThreadPool::with_num_threads(n.get()))),
             depth,
             net,
@@ -130,8 +132,8 @@ fn value<'a>(tensor: &'a Tensor<'_>) -> Result<ValueOrView<'a>> {
     let shape = &*tensor.shape;
     let internal = |e: &dyn std::fmt::Display| ANEError::Internal(format!("a tensor for rten: {e}"));
     match &tensor.data {
-        Data::F32(values) => Ok(ValueView::from_shape(shape, &**values).map_err(|e| internal(&e))?.into()),
-        Data::I32(values) => Ok(ValueView::from_shape(shape, &**values).map_err(|e| internal(&e))?.into()),
+        Data::F32(values) => Ok(ValueView::from_shape(shape, values).map_err(|e| internal(&e))?.into()),
+        Data::I32(values) => Ok(ValueView::from_shape(shape, values).map_err(|e| internal(&e))?.into()),
         Data::I64(values) => {
             let values: Option<Vec<i32>> = values.iter().map(|&v| i32::try_from(v).ok()).collect();
             let values = values.ok_or_else(|| {

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use coreml_onnx::Element;
 
-use crate::ane::errors::{ANEError, Result};
+use crate::ane::{
+    errors::{ANEError, Result},
+    features::repeated,
+};
 
 /// A tensor, borrowed on its way in and owned on its way out.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,12 +33,11 @@ impl Tensor<'_> {
 
     /// A tensor of zeros.
     pub(crate) fn zeros(shape: Vec<usize>, element: Element) -> Result<Tensor<'static>> {
-        let count = shape.iter().product();
         let data = match element {
-            Element::F32 => Data::F32(vec![0.0; count].into()),
-            Element::I32 => Data::I32(vec![0; count].into()),
-            Element::I64 => Data::I64(vec![0; count].into()),
-            Element::Bool => Data::Bool(vec![false; count].into()),
+            Element::F32 => Data::F32(repeated(0.0, &shape)?.into()),
+            Element::I32 => Data::I32(repeated(0, &shape)?.into()),
+            Element::I64 => Data::I64(repeated(0, &shape)?.into()),
+            Element::Bool => Data::Bool(repeated(false, &shape)?.into()),
             other => return Err(unsupported(other)),
         };
         Ok(Tensor::owned(shape, data))

@@ -69,11 +69,20 @@ impl Array {
     /// A tensor of this type and shape with `value` everywhere.
     ///
     /// # Errors
-    /// [`ANEError::UnsupportedPrecision`] where the type does not hold the value.
+    /// [`ANEError::UnsupportedPrecision`] where the type does not hold the value, and
+    /// [`ANEError::MemoryAllocationFailed`] where there is no memory for the shape.
     pub fn filled(array_type: ArrayType, shape: impl Into<Vec<usize>>, value: f64) -> Result<Array> {
         let shape = shape.into();
-        let count = shape.iter().product();
-        Array { shape, elements: Elements::Float64(vec![value; count]) }.cast(array_type)
+        let one = Array { shape: Vec::new(), elements: Elements::Float64(vec![value]) }.cast(array_type)?;
+        let elements = match one.elements {
+            Elements::Float16(one) => Elements::Float16(repeated(one[0], &shape)?),
+            Elements::Float32(one) => Elements::Float32(repeated(one[0], &shape)?),
+            Elements::Float64(one) => Elements::Float64(repeated(one[0], &shape)?),
+            Elements::Int32(one) => Elements::Int32(repeated(one[0], &shape)?),
+            Elements::Int8(one) => Elements::Int8(repeated(one[0], &shape)?),
+            other => return Err(ANEError::Internal(format!("{array_type:?} became {}", other.type_name()))),
+        };
+        Ok(Array { shape, elements })
     }
 
     /// The size of each dimension; empty for a scalar.
@@ -234,6 +243,16 @@ impl Elements {
     }
 }
 
+/// As many elements as the shape asks for; sizes that no memory holds are an error and not an abort.
+pub(crate) fn repeated<T: Clone>(value: T, shape: &[usize]) -> Result<Vec<T>> {
+    let failed = || ANEError::MemoryAllocationFailed(format!("there is no memory for an array of shape {shape:?}"));
+    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(failed)?;
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| failed())?;
+    values.resize(count, value);
+    Ok(values)
+}
+
 /// fp16 as Core ML rounds: to the nearest, ties to even. What is finite stays so.
 fn narrow(elements: &Elements) -> Result<Vec<f16>> {
     finite(elements, ArrayType::Float16, f16::from_f64)
@@ -315,5 +334,8 @@ mod tests {
         assert!(Array::new([usize::MAX, 2], vec![1.0f32]).is_err());
         assert!(Array::filled(ArrayType::Int32, [3], 0.5).is_err());
         assert_eq!(Array::filled(ArrayType::Int32, [2], 4.0).unwrap().elements, Elements::Int32(vec![4, 4]));
+        for shape in [[usize::MAX, 2], [usize::MAX / 8, 2]] {
+            assert!(matches!(Array::filled(ArrayType::Int8, shape, 4.0), Err(ANEError::MemoryAllocationFailed(_))));
+        }
     }
 }

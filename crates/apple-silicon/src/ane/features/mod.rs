@@ -7,6 +7,7 @@ mod image;
 
 use std::collections::BTreeMap;
 
+pub(crate) use array::repeated;
 pub use array::{Array, Elements};
 pub use coreml_format::schema::ArrayType;
 pub use image::{Image, Pixels};

@@ -205,7 +205,8 @@ impl CoreMlModel {
     /// State of zeros, for [`CoreMlModel::predict_with_state`]. Empty for a model that has none.
     ///
     /// # Errors
-    /// [`ANEError::Internal`] for a state whose size the model does not say.
+    /// [`ANEError::Internal`] for a state whose size the model does not say, and
+    /// [`ANEError::MemoryAllocationFailed`] for one that no memory holds.
     pub fn new_state(&self) -> Result<State> {
         let zeros = |binding: &StateBinding| {
             let port = &self.input_ports[binding.input];
@@ -234,4 +235,120 @@ impl fmt::Debug for CoreMlModel {
 pub struct State {
     model: u64,
     tensors: Vec<Tensor<'static>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ane::{
+        engines::{Data, fake::Fake},
+        features::{Array, ArrayType, Feature},
+    };
+
+    /// A model from the fixtures of an op, on a fake engine.
+    fn model(fixture: &str, fake: &Fake) -> CoreMlModel {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../coreml-onnx/tests/ops")
+            .join(fixture)
+            .join("model.mlpackage");
+        let model = Model::open(&path).unwrap();
+        let lowered = coreml_onnx::lower(&model, &LowerOptions::default()).unwrap();
+        let choice = Choice { engine: "fake", version: String::new(), reason: "a test".to_owned() };
+        CoreMlModel::with_engine(fake, choice, lowered, model.schema, &path, &LoadOptions::default()).unwrap()
+    }
+
+    /// Gives every output port what the first input holds.
+    fn echo(ports: usize) -> Fake {
+        Fake::new(move |inputs| {
+            let Data::F32(values) = &inputs[0].data else { panic!("{:?} is not fp32", inputs[0].data) };
+            let tensor = Tensor::owned(inputs[0].shape.to_vec(), Data::F32(values.to_vec().into()));
+            Ok(vec![tensor; ports])
+        })
+    }
+
+    fn only_input(model: &CoreMlModel) -> (String, Array) {
+        let feature = &model.interface().inputs[0];
+        let coreml_format::schema::FeatureKind::MultiArray(kind) = &feature.kind else { panic!("no array") };
+        (feature.name.clone(), Array::filled(ArrayType::Float32, kind.shape.clone(), 0.5).unwrap())
+    }
+
+    #[test]
+    fn features_go_in_and_come_out() {
+        let fake = echo(1);
+        let model = model("relu/rank1", &fake);
+        let (name, array) = only_input(&model);
+        let outputs = model.predict(&Features::from_iter([(name, array.clone())])).unwrap();
+        assert_eq!(outputs.len(), 1);
+        assert_eq!(outputs.iter().next().unwrap().1, &Feature::Array(array));
+        assert_eq!(fake.seen().len(), 1);
+        assert_eq!(model.engine().to_string(), "fake (a test)");
+    }
+
+    #[test]
+    fn what_the_model_does_not_take_never_runs() {
+        let fake = echo(1);
+        let model = model("relu/rank1", &fake);
+        let (name, array) = only_input(&model);
+        let shape = array.shape().to_vec();
+        let longer = Array::filled(ArrayType::Float32, [shape[0] + 1], 0.0).unwrap();
+        for (features, message) in [
+            (
+                Features::new(),
+                format!("the input {name:?} is missing: a Float32 array of shape {shape:?}; nothing was given"),
+            ),
+            (
+                Features::from_iter([("y", 1)]),
+                format!("there is no input \"y\"; the model takes {name:?} (a Float32 array of shape {shape:?})"),
+            ),
+            (
+                Features::from_iter([(name.as_str(), longer.clone())]),
+                format!(
+                    "the input {name:?} takes a Float32 array of shape {shape:?}, not a Float32 array of shape {:?}",
+                    longer.shape()
+                ),
+            ),
+            (
+                Features::from_iter([(name.as_str(), "red")]),
+                format!("the input {name:?} takes a Float32 array of shape {shape:?}, not a string"),
+            ),
+        ] {
+            assert_eq!(model.predict(&features), Err(ANEError::InvalidShape(message)));
+        }
+        assert_eq!(fake.seen(), Vec::<Vec<Tensor<'_>>>::new());
+    }
+
+    #[test]
+    fn a_wrong_answer_of_an_engine_is_an_error() {
+        let short = Fake::new(|_| Ok(vec![Tensor::owned(vec![1], Data::F32(vec![1.0].into()))]));
+        let model = model("relu/rank1", &short);
+        let error = model.predict(&Features::from_iter([only_input(&model)])).unwrap_err().to_string();
+        assert!(error.ends_with(": its shape is [1]"), "{error}");
+        let none = Fake::new(|_| Ok(Vec::new()));
+        let model = self::model("relu/rank1", &none);
+        assert!(matches!(model.predict(&Features::from_iter([only_input(&model)])), Err(ANEError::Internal(_))));
+    }
+
+    #[test]
+    fn state_lives_on_where_a_prediction_succeeds() {
+        // Both ports, of the output and of the state, give the input.
+        let fake = echo(2);
+        let model = model("write_state/accumulate", &fake);
+        let mut state = model.new_state().unwrap();
+        let features = Features::from_iter([only_input(&model)]);
+        model.predict_with_state(&features, &mut state).unwrap();
+        model.predict_with_state(&features, &mut state).unwrap();
+        let states: Vec<f32> = fake.seen().iter().map(|inputs| first(&inputs[1])).collect();
+        assert_eq!(states, [0.0, 0.5], "it starts at zero and takes what came out");
+        assert!(model.predict_within(&features, Some(&mut state), &Limits::within(Duration::ZERO)).is_err());
+        assert_eq!(first(&state.tensors[0]), 0.5);
+        let other = self::model("write_state/accumulate", &fake);
+        assert!(matches!(other.predict_with_state(&features, &mut state), Err(ANEError::InvalidShape(_))));
+    }
+
+    fn first(tensor: &Tensor<'_>) -> f32 {
+        let Data::F32(values) = &tensor.data else { panic!("{:?} is not fp32", tensor.data) };
+        values[0]
+    }
 }

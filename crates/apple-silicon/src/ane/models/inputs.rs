@@ -220,3 +220,108 @@ fn describe_range(range: &SizeRange) -> String {
         None => format!("{}..", range.lower),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use coreml_format::schema::ColorSpace;
+
+    use super::*;
+    use crate::ane::features::Pixels;
+
+    fn prepare_one(kind: &FeatureKind, optional: bool, rank: usize, features: &Features) -> Result<Tensor<'static>> {
+        let feature = Declared { name: "x".to_owned(), description: String::new(), kind: kind.clone(), optional };
+        let element = match kind {
+            FeatureKind::MultiArray(ArrayKind { dtype: ArrayType::Int32 | ArrayType::Int8, .. }) => Element::I32,
+            _ => Element::F32,
+        };
+        let port = Port { name: "x".to_owned(), element, dims: vec![None; rank] };
+        let tensors = prepare(&[InputBinding { feature, port: 0 }], &[port], features)?;
+        let data = match &tensors[0].data {
+            Data::F32(values) => Data::F32(values.to_vec().into()),
+            Data::I32(values) => Data::I32(values.to_vec().into()),
+            other => panic!("{other:?} is not made here"),
+        };
+        Ok(Tensor::owned(tensors[0].shape.to_vec(), data))
+    }
+
+    fn array(dtype: ArrayType, flexibility: ShapeFlexibility) -> FeatureKind {
+        FeatureKind::MultiArray(ArrayKind { dtype, shape: vec![2, 2], flexibility, default: Some(7.0) })
+    }
+
+    fn given(feature: impl Into<Feature>) -> Features {
+        Features::from_iter([("x", feature.into())])
+    }
+
+    fn zeros(shape: &[usize]) -> Features {
+        given(Array::filled(ArrayType::Float32, shape, 0.0).unwrap())
+    }
+
+    #[test]
+    fn shapes_are_fixed_listed_or_within_ranges() {
+        let range = |lower, upper| SizeRange { lower, upper };
+        let listed = ShapeFlexibility::Enumerated(vec![vec![2, 2], vec![4, 2]]);
+        let ranges = ShapeFlexibility::Ranges(vec![range(1, Some(3)), range(2, None)]);
+        for (flexibility, taken, refused, said) in [
+            (ShapeFlexibility::Fixed, vec![[2, 2]], vec![[2, 3]], "shape [2, 2], not"),
+            (listed, vec![[2, 2], [4, 2]], vec![[3, 2]], "shape [2, 2] or [4, 2], not"),
+            (ranges, vec![[1, 2], [3, 90]], vec![[4, 2], [1, 1]], "shape [1..=3, 2..], not"),
+        ] {
+            let kind = array(ArrayType::Float32, flexibility);
+            for shape in taken {
+                assert_eq!(*prepare_one(&kind, false, 2, &zeros(&shape)).unwrap().shape, shape);
+            }
+            for shape in refused {
+                let error = prepare_one(&kind, false, 2, &zeros(&shape)).unwrap_err().to_string();
+                assert!(error.contains(said), "{error}");
+            }
+            assert!(prepare_one(&kind, false, 2, &zeros(&[4])).is_err(), "another rank");
+        }
+    }
+
+    #[test]
+    fn elements_are_carried_as_the_graph_wants() {
+        let half = array(ArrayType::Float16, ShapeFlexibility::Fixed);
+        let precise = given(Array::new([2, 2], vec![0.1f32; 4]).unwrap());
+        let tensor = prepare_one(&half, false, 2, &precise).unwrap();
+        assert_eq!(tensor.data, Data::F32(vec![0.1; 4].into()), "not rounded through fp16");
+        let large = given(Array::new([2, 2], vec![1e6f32; 4]).unwrap());
+        let error = prepare_one(&half, false, 2, &large).unwrap_err();
+        let message = "the input \"x\": the value 1000000 is out of the range of Float16";
+        assert_eq!(error, ANEError::UnsupportedPrecision(message.to_owned()));
+        let whole = array(ArrayType::Int32, ShapeFlexibility::Fixed);
+        let wide = given(Array::new([2, 2], vec![3i64; 4]).unwrap());
+        assert_eq!(prepare_one(&whole, false, 2, &wide).unwrap().data, Data::I32(vec![3; 4].into()));
+        assert!(prepare_one(&whole, false, 2, &precise).is_err());
+    }
+
+    #[test]
+    fn what_is_optional_has_a_default() {
+        let kind = array(ArrayType::Float32, ShapeFlexibility::Fixed);
+        let tensor = prepare_one(&kind, true, 2, &Features::new()).unwrap();
+        assert_eq!(tensor, Tensor::owned(vec![2, 2], Data::F32(vec![7.0; 4].into())));
+        assert!(prepare_one(&kind, false, 2, &Features::new()).is_err());
+    }
+
+    #[test]
+    fn numbers_fill_their_port() {
+        let one = |value: f32| Tensor::owned(vec![1], Data::F32(vec![value].into()));
+        assert_eq!(prepare_one(&FeatureKind::Double, false, 1, &given(2.5)), Ok(one(2.5)));
+        assert_eq!(prepare_one(&FeatureKind::Int64, false, 1, &given(4)), Ok(one(4.0)));
+        assert!(prepare_one(&FeatureKind::Int64, false, 1, &given(2.5)).is_err());
+        assert!(prepare_one(&FeatureKind::Double, false, 1, &given("2.5")).is_err());
+    }
+
+    #[test]
+    fn images_come_as_pictures_or_planes() {
+        let sizes = ImageFlexibility::Enumerated(vec![(2, 1), (4, 4)]);
+        let kind = FeatureKind::Image(ImageKind { width: 2, height: 1, color: ColorSpace::Bgr, flexibility: sizes });
+        let picture = Image::new(2, 1, Pixels::Rgb(vec![1, 2, 3, 4, 5, 6])).unwrap();
+        let planes = Array::new([3, 1, 2], vec![3u8, 6, 2, 5, 1, 4]).unwrap();
+        let expected = Tensor::owned(vec![1, 3, 1, 2], Data::F32(vec![3.0, 6.0, 2.0, 5.0, 1.0, 4.0].into()));
+        assert_eq!(prepare_one(&kind, false, 4, &given(picture)), Ok(expected.clone()));
+        assert_eq!(prepare_one(&kind, false, 4, &given(planes)), Ok(expected));
+        let wrong = Image::new(3, 1, Pixels::Gray(vec![0; 3])).unwrap();
+        let error = prepare_one(&kind, false, 4, &given(wrong)).unwrap_err().to_string();
+        assert_eq!(error, "the input \"x\" takes a Bgr image of 2x1 or 4x4 pixels, not a gray image of 3x1 pixels");
+    }
+}

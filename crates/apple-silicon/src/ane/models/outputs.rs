@@ -78,10 +78,11 @@ fn first(tensor: &Tensor<'_>) -> Result<f64, String> {
     f64s(&tensor.data).first().copied().ok_or_else(|| "its tensor is empty".to_owned())
 }
 
-/// The label with the highest score, the first of equals.
+/// The label with the highest score, the first of equals; NaN is below every number.
 fn label(labels: &ClassLabels, tensor: &Tensor<'_>) -> Result<Feature, String> {
     let scores = scores(labels, tensor)?;
-    let best = (0..scores.len()).reduce(|best, i| if scores[i] > scores[best] { i } else { best });
+    let best =
+        (0..scores.len()).reduce(|best, i| if scores[i] > scores[best] || scores[best].is_nan() { i } else { best });
     let best = best.ok_or("there is no label")?;
     Ok(match labels {
         ClassLabels::Strings(labels) => Feature::String(labels[best].clone()),
@@ -117,4 +118,69 @@ fn f64s(data: &Data<'_>) -> Vec<f64> {
 /// fp16 as hardware rounds: to the nearest, ties to even, and what is too large becomes infinite.
 fn narrow(values: &[f32]) -> Vec<f16> {
     Vec::from_f32_slice(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use coreml_format::schema::{ColorSpace, Feature as Declared, ImageFlexibility};
+
+    use super::*;
+    use crate::ane::features::Pixels;
+
+    fn collect_one(kind: FeatureKind, form: OutputForm, shape: &[usize], values: &[f32]) -> Result<Feature> {
+        let feature = Declared { name: "y".to_owned(), description: String::new(), kind, optional: false };
+        let tensor = Tensor::owned(shape.to_vec(), Data::F32(values.to_vec().into()));
+        let features = collect(&[OutputBinding { feature, port: 0, form }], &mut [Some(tensor)], true)?;
+        Ok(features.get("y").unwrap().clone())
+    }
+
+    fn declared(dtype: ArrayType, shape: &[usize]) -> FeatureKind {
+        let flexibility = ShapeFlexibility::Fixed;
+        FeatureKind::MultiArray(ArrayKind { dtype, shape: shape.to_vec(), flexibility, default: None })
+    }
+
+    #[test]
+    fn arrays_get_the_declared_type() {
+        for (dtype, expected) in [
+            (ArrayType::Float16, Elements::Float16(vec![f16::from_f32(1.5), f16::INFINITY])),
+            (ArrayType::Float32, Elements::Float32(vec![1.5, 70000.0])),
+            (ArrayType::Float64, Elements::Float64(vec![1.5, 70000.0])),
+            (ArrayType::Int32, Elements::Int32(vec![1, 70000])),
+        ] {
+            let feature = collect_one(declared(dtype, &[2]), OutputForm::Tensor, &[2], &[1.5, 70000.0]).unwrap();
+            assert_eq!(feature.as_array().unwrap().elements(), &expected);
+        }
+        let error = collect_one(declared(ArrayType::Float32, &[2]), OutputForm::Tensor, &[1, 2], &[0.0; 2]);
+        let message = "the output \"y\" is not a Float32 array of shape [2]: its shape is [1, 2]";
+        assert_eq!(error, Err(ANEError::InferenceFailed(message.to_owned())));
+    }
+
+    #[test]
+    fn scores_become_labels_and_probabilities() {
+        let labels = Arc::new(ClassLabels::Strings(["cat", "dog", "fox"].map(str::to_owned).to_vec()));
+        let scores = [f32::NAN, 0.5, 0.5];
+        let label = collect_one(FeatureKind::String, OutputForm::Label(labels.clone()), &[1, 3], &scores);
+        assert_eq!(label, Ok(Feature::String("dog".to_owned())));
+        let kind = FeatureKind::Dictionary(coreml_format::schema::KeyKind::String);
+        let odds =
+            collect_one(kind.clone(), OutputForm::Probabilities(labels.clone()), &[3], &[0.5, 0.25, 0.25]).unwrap();
+        let Feature::Dictionary(Dictionary::Strings(odds)) = odds else { panic!("{odds:?}") };
+        assert_eq!(odds[0], ("cat".to_owned(), 0.5));
+        let error = collect_one(kind, OutputForm::Probabilities(labels), &[2], &[0.5; 2]).unwrap_err().to_string();
+        assert!(error.ends_with("there are 2 scores for 3 labels"), "{error}");
+    }
+
+    #[test]
+    fn planes_become_images() {
+        let flexibility = ImageFlexibility::Fixed;
+        let kind = FeatureKind::Image(ImageKind { width: 2, height: 1, color: ColorSpace::Rgb, flexibility });
+        let planes = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let Ok(Feature::Image(image)) = collect_one(kind.clone(), OutputForm::Tensor, &[1, 3, 1, 2], &planes) else {
+            panic!("no image")
+        };
+        assert_eq!(image.pixels(), &Pixels::Rgb(vec![1, 3, 5, 2, 4, 6]));
+        assert!(collect_one(kind, OutputForm::Tensor, &[6], &planes).is_err());
+    }
 }

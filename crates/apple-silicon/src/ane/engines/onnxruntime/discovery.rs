@@ -63,7 +63,7 @@ pub(super) fn candidates() -> impl Iterator<Item = Found> {
     let installed = data_folder().and_then(|folder| library_in(&folder));
     let system = system_folders().into_iter().filter_map(|folder| library_in(&folder));
     let python = python_packages().into_iter().filter_map(|folder| library_in(&folder));
-    let asked = iter::once_with(|| ask_python()).flatten().filter_map(|folder| library_in(&folder));
+    let asked = iter::once_with(ask_python).flatten().filter_map(|folder| library_in(&folder));
     let mut seen = Vec::new();
     (variable.into_iter().map(|path| (path, Origin::Variable)))
         .chain(installed.into_iter().map(|path| (path, Origin::Installed)))

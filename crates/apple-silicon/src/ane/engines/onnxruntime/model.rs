@@ -14,7 +14,6 @@ use std::{
     io::{self, BufWriter, Write},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
-    thread,
 };
 
 use coreml_onnx::{Element, OnnxModel, Port, Storage, Weight};
@@ -157,12 +156,7 @@ impl Model {
 
 impl LoadedEngineModel for Model {
     fn run(&self, inputs: &[Tensor<'_>], limits: &Limits) -> Result<Vec<Tensor<'static>>> {
-        let mut slot = self.pool.lease(limits, || {
-            // In a thread of its own: glibc keeps what is freed for the thread that freed it, and packing frees much.
-            // Threads that follow each other share it, while each caller's thread would keep its own.
-            thread::scope(|scope| scope.spawn(|| self.another()).join())
-                .unwrap_or_else(|_| Err(ANEError::Internal("making a session panicked".to_owned())))
-        })?;
+        let mut slot = self.pool.lease(limits, || self.another())?;
         let result = run(&mut slot.session, &self.inputs, inputs, &self.outputs, limits);
         self.retire(&mut slot);
         result

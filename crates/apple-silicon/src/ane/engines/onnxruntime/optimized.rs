@@ -68,12 +68,6 @@ fn read_weights(folder: &Path) -> io::Result<Option<Vec<NamedWeight>>> {
     if main.node.iter().any(NodeProto::has_external) {
         return Ok(None);
     }
-    if std::env::var_os("DBG").is_some() {
-        std::fs::copy(folder.join(GRAPH), "/tmp/opt.onnx").ok();
-        for t in &main.initializer {
-            eprintln!("{} {:?} ext {}", t.name, t.dims, t.is_external());
-        }
-    }
     let mut weights = Vec::new();
     let mut data = None;
     for tensor in main.initializer.iter().filter(|tensor| tensor.is_external()) {
