@@ -57,6 +57,11 @@ impl Limits {
         }
     }
 
+    /// Whether nothing will stop the prediction.
+    pub(crate) fn are_none(&self) -> bool {
+        self.deadline.is_none() && self.cancel.is_none()
+    }
+
     /// When to stop at the latest.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline.map(|(at, _)| at)

@@ -4,7 +4,7 @@
 //! [`OnnxBuilder::node`].
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     rc::Rc,
     sync::Arc,
 };
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use coreml_format::mil::Dim;
 
 use super::{
-    Element, OnnxModel, Port, Source, Weight,
+    Element, Identity, OnnxModel, Port, Source, Weight,
     model::inline,
     pb::{
         AttributeProto, DimensionProto, DimensionValue, GraphProto, NodeProto, TensorShapeProto, TensorTypeProto,
@@ -84,7 +84,10 @@ pub(crate) struct OnnxBuilder {
     weights: Vec<Weight>,
     names: HashSet<Rc<str>>,
     node_names: HashSet<String>,
-    written: HashSet<Rc<str>>,
+    /// Constants that are in the graph, by the names of their values: the names that they have there.
+    written: HashMap<Rc<str>, Rc<str>>,
+    /// Big weights by what they are made of, since models use one blob in several places.
+    shared: HashMap<(Element, Identity), Rc<str>>,
     /// Values that became outputs, by their inner names.
     moved: HashMap<Rc<str>, String>,
     made: HashMap<(Element, Vec<usize>, Bytes), Value>,
@@ -110,7 +113,8 @@ impl OnnxBuilder {
             weights: Vec::new(),
             names: HashSet::new(),
             node_names: HashSet::new(),
-            written: HashSet::new(),
+            written: HashMap::new(),
+            shared: HashMap::new(),
             moved: HashMap::new(),
             made: HashMap::new(),
             op: (String::new(), 0),
@@ -276,25 +280,39 @@ impl OnnxBuilder {
         self.graphs.last_mut().expect("the outermost graph is always there")
     }
 
-    /// Writes a constant when it is first read.
-    fn write(&mut self, value: &Value) {
-        let Some(source) = value.constant.clone() else { return };
-        if !self.written.insert(value.name.clone()) {
-            return;
+    /// The name by which a node reads a value. A constant is written when it is first read.
+    fn read(&mut self, value: &Value) -> Rc<str> {
+        let Some(source) = value.constant.clone() else { return value.name.clone() };
+        if let Some(name) = self.written.get(&value.name) {
+            return name.clone();
         }
+        let name = self.write(value, source);
+        self.written.insert(value.name.clone(), name.clone());
+        name
+    }
+
+    fn write(&mut self, value: &Value, source: Arc<Source>) -> Rc<str> {
+        let identity = source.identity();
         let weight = Weight::new(value.name.to_string(), value.element, source);
         if weight.byte_len() <= INLINE_BYTES {
             self.initializers.push(inline(&value.name, value.element, &weight.shape(), weight.bytes()));
-        } else {
-            self.weights.push(weight);
+            return value.name.clone();
         }
+        if let Some(identity) = identity {
+            match self.shared.entry((value.element, identity)) {
+                Entry::Occupied(there) => return there.get().clone(),
+                Entry::Vacant(place) => place.insert(value.name.clone()),
+            };
+        }
+        self.weights.push(weight);
+        value.name.clone()
     }
 }
 
 impl NodeBuilder<'_> {
     pub(super) fn arg(mut self, value: &Value) -> Self {
-        self.onnx.write(value);
-        self.node.input.push(value.name.to_string());
+        let name = self.onnx.read(value);
+        self.node.input.push(name.to_string());
         self
     }
 

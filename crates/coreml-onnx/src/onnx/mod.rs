@@ -14,4 +14,4 @@ pub use element::Element;
 pub use model::{Node, OnnxModel, Port, Storage};
 pub(crate) use verbs::{Activation, PadMode, Recurrent, Resize, Window};
 pub use weight::Weight;
-pub(crate) use weight::{Constexpr, Source};
+pub(crate) use weight::{Constexpr, Identity, Source};

@@ -129,6 +129,21 @@ pub(crate) enum Source {
     },
 }
 
+/// What tells one stored constant from another: where its bytes lie, and how they are seen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Identity {
+    bytes: (usize, usize),
+    dtype: DType,
+    forms: Vec<Form>,
+}
+
+/// One step from stored elements to a constant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Form {
+    Shaped(Vec<usize>),
+    Permuted(Vec<usize>),
+}
+
 /// MIL's `constexpr_*`: how a compressed weight becomes a dense one.
 ///
 /// A scale, an offset or a table may have any size that divides the data's in each dimension: one entry then serves
@@ -184,6 +199,22 @@ impl Source {
                 vec![mask.i64s().into_iter().filter(|&bit| bit != 0).count()]
             }
         }
+    }
+
+    /// What makes this the same constant as another one; `None` where telling would cost more than it saves.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let (mut identity, form) = match self {
+            Source::Stored(tensor) => {
+                let bytes = (tensor.bytes().as_ptr() as usize, tensor.bytes().len());
+                let identity = Identity { bytes, dtype: tensor.dtype(), forms: Vec::new() };
+                (identity, Form::Shaped(tensor.shape().to_vec()))
+            }
+            Source::Permuted { source, perm } => (source.identity()?, Form::Permuted(perm.clone())),
+            Source::Reshaped { source, shape } => (source.identity()?, Form::Shaped(shape.clone())),
+            _ => return None,
+        };
+        identity.forms.push(form);
+        Some(identity)
     }
 
     /// The stored tensor, where nothing has to be computed.
@@ -541,6 +572,17 @@ mod tests {
             Arc::new(Source::Constexpr(Constexpr::Dense { nonzero: floats(&[2], &[5.0, 6.0]), mask: mask.clone() }));
         assert_eq!(dense.f32s(), [0.0, 5.0, 6.0, 0.0]);
         assert_eq!(Source::Constexpr(Constexpr::Sparse { dense, mask }).f32s(), [5.0, 6.0]);
+    }
+
+    #[test]
+    fn constants_are_the_same_where_bytes_and_forms_are() {
+        let source = floats(&[2, 3], &[1.0; 6]);
+        let turned = |source: &Arc<Source>| Arc::new(Source::Permuted { source: source.clone(), perm: vec![1, 0] });
+        let shaped = |source: &Arc<Source>| Arc::new(Source::Reshaped { source: source.clone(), shape: vec![3, 2] });
+        assert_eq!(turned(&source).identity(), turned(&source).identity());
+        assert_ne!(turned(&source).identity(), source.identity());
+        assert_ne!(turned(&shaped(&source)).identity(), shaped(&turned(&source)).identity());
+        assert_ne!(floats(&[2, 3], &[1.0; 6]).identity(), source.identity());
     }
 
     #[test]

@@ -31,7 +31,10 @@ pub struct LoadOptions {
     /// Threads within one operation; the engine's own choice where `None`. ONNX Runtime shares one pool of threads
     /// of the size that the first model asked for; a model that asks for another size has threads of its own.
     pub threads: Option<NonZeroUsize>,
-    /// Predictions that run at a time; more wait. Each beyond the first costs its activations, but no weights.
+    /// Predictions that run at a time; more wait. With ONNX Runtime each needs a session, made when first needed: the
+    /// second takes about as long as loading, since the weights are then laid out for sharing, and further ones cost
+    /// their activations alone. Weights of matrix products are kept packed and, from the second session on, as they
+    /// were too; other weights are there once.
     pub max_sessions: NonZeroUsize,
 }
 
@@ -67,7 +70,8 @@ impl CoreMlModel {
     /// Loads a `.mlmodel` or a `.mlpackage` and makes it ready to run.
     ///
     /// Cost: the file is validated and lowered, its weights are widened to what the engine computes with, and the
-    /// engine optimises the graph. After that nothing of the file is held.
+    /// engine optimises the graph. The widened weights pass through a temporary file, where one can be written. After
+    /// that nothing of the model's file is held, but for its mapping where a second session may be made.
     ///
     /// # Errors
     /// [`ANEError::ModelNotFound`], [`ANEError::InvalidModelFormat`] for a damaged file, and

@@ -101,30 +101,28 @@ impl Model {
     fn another(&self) -> Result<Slot> {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |e: ort::Error| failed("a second session was not made", &e);
-        if let Plan::Lowered(model) = &*plan
-            && let Some(optimized) = self.optimize(model)?
-        {
-            *plan = optimized;
-            let successor = self.next_session(&plan).map_err(failed)?;
-            *self.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(successor);
+        if let Plan::Lowered(model) = &*plan {
+            match self.optimize(model) {
+                Ok(Some(optimized)) => {
+                    *plan = optimized;
+                    let successor = self.next_session(&plan).map_err(failed)?;
+                    *self.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(successor);
+                }
+                Ok(None) => tracing::warn!("each session has weights of its own: nested graphs do not share them"),
+                Err(error) => tracing::warn!("each session has weights of its own: {error}"),
+            }
         }
         self.next_session(&plan).map_err(failed)
     }
 
     /// The plan with the optimised graph; `None` where its weights cannot be shared.
-    fn optimize(&self, model: &OnnxModel) -> Result<Option<Plan>> {
-        let folder = tempfile::tempdir().map_err(|e| {
-            ANEError::Internal(format!("a second session needs a temporary folder, which cannot be made: {e}"))
-        })?;
+    fn optimize(&self, model: &OnnxModel) -> io::Result<Option<Plan>> {
+        let folder = tempfile::tempdir()?;
         // The session is dropped at once: only what it writes is wanted.
-        Sources::of(model)
-            .and_then(|sources| {
-                sources.session(optimized::write_to(self.runtime.session(self.threads)?, folder.path())?)
-            })
-            .map(drop)
-            .map_err(|e| failed("the optimised graph was not written", &e))?;
-        let optimized = optimized::read(folder)
-            .map_err(|e| ANEError::Internal(format!("the optimised graph cannot be read: {e}")))?;
+        let sources = Sources::of(model).map_err(io::Error::other)?;
+        let builder = self.runtime.session(self.threads).and_then(|b| optimized::write_to(b, folder.path()));
+        builder.and_then(|builder| sources.session(builder)).map(drop).map_err(io::Error::other)?;
+        let optimized = optimized::read(folder)?;
         Ok(optimized.map(|optimized| Plan::Optimized { optimized, packed: PrepackedWeights::new() }))
     }
 
@@ -178,10 +176,17 @@ fn run(
     for (port, tensor) in ports.iter().zip(inputs) {
         values.push((Cow::Borrowed(port.name.as_str()), view(tensor).map_err(stopped)?));
     }
-    let options = Arc::new(RunOptions::new().map_err(stopped)?);
-    let terminated = options.clone();
-    let _watch = limits.watch(move || drop(terminated.terminate()));
-    let results = session.run_with_options(values, &options).map_err(stopped)?;
+    let options;
+    let _watch;
+    let results = if limits.are_none() {
+        session.run(values)
+    } else {
+        options = Arc::new(RunOptions::new().map_err(stopped)?);
+        let terminated = options.clone();
+        _watch = limits.watch(move || drop(terminated.terminate()));
+        session.run_with_options(values, &options)
+    };
+    let results = results.map_err(stopped)?;
     outputs
         .iter()
         .map(|port| {
