@@ -40,5 +40,6 @@ fn install() -> anyhow::Result<()> {
     };
     let version = installed.version.map(|version| format!(" {version}")).unwrap_or_default();
     let path = installed.path.map(|path| format!(": {}", path.display())).unwrap_or_default();
-    terminal::print(&format!("{GOOD}installed{GOOD:#} {}{version}{}\n", installed.engine, clean(&path)))
+    let what = if installed.origin == "installed before" { "already there:" } else { "installed" };
+    terminal::print(&format!("{GOOD}{what}{GOOD:#} {}{version}{}\n", installed.engine, clean(&path)))
 }

@@ -37,7 +37,7 @@ pub enum Progress {
 
 /// Installs ONNX Runtime for this user: pip downloads a pinned version of its Python package, checked against a
 /// hash, and the library inside goes to the user's data folder. Nothing else is changed, and a failure leaves things
-/// as they were.
+/// as they were. Where that version is there already and works, nothing is done.
 ///
 /// # Errors
 /// [`ANEError::CompilationFailed`] says what is missing: Python, pip, a network, a platform that has the package.
@@ -45,6 +45,9 @@ pub fn install(progress: &mut dyn FnMut(Progress)) -> Result<Installed> {
     let (platform, hash) = wheel_for(std::env::consts::OS, std::env::consts::ARCH)?;
     let folder = onnxruntime::data_folder().ok_or_else(|| failed("the user has no home folder to install it to"))?;
     fs::create_dir_all(&folder).map_err(|e| failed(format!("{} cannot be made: {e}", folder.display())))?;
+    if let Some(path) = installed_before(&folder) {
+        return Ok(installed(path, "installed before"));
+    }
     // On the same file system, so that the library appears whole or not at all.
     let scratch = tempfile::Builder::new().prefix(".install-").tempdir_in(&folder);
     let scratch = scratch.map_err(|e| failed(format!("{} cannot be written: {e}", folder.display())))?;
@@ -63,13 +66,27 @@ pub fn install(progress: &mut dyn FnMut(Progress)) -> Result<Installed> {
         let _ = fs::remove_file(&path);
         return Err(failed(format!("the library from the package does not work here: {why}")));
     }
-    Ok(Installed {
+    Ok(installed(path, "installed now"))
+}
+
+fn installed(path: PathBuf, origin: &str) -> Installed {
+    Installed {
         engine: onnxruntime::NAME,
         path: Some(path),
-        origin: "installed now".to_owned(),
+        origin: origin.to_owned(),
         version: Some(VERSION.to_owned()),
         status: Status::Available,
-    })
+    }
+}
+
+/// A library of this very version that is there and works. Where file names carry no version, none is trusted.
+fn installed_before(folder: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    let this_version = |name: &str| onnxruntime::library_name(name) && name.contains(VERSION);
+    let path = entries
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(this_version))?;
+    onnxruntime::check_library(&path).is_ok().then_some(path)
 }
 
 fn wheel_for(os: &str, arch: &str) -> Result<(&'static str, &'static str)> {
