@@ -88,6 +88,10 @@ pub(crate) struct OnnxBuilder {
     written: HashMap<Rc<str>, Rc<str>>,
     /// Big weights by what they are made of, since models use one blob in several places.
     shared: HashMap<(Element, Identity), Rc<str>>,
+    /// What undoes a change of rank, by the value that it gave: the operator, its axes and the value from before.
+    undo: HashMap<Rc<str>, (&'static str, Vec<i64>, Value)>,
+    /// What `undo` got from the operation that is being lowered.
+    undo_of_op: Vec<Rc<str>>,
     /// Values that became outputs, by their inner names.
     moved: HashMap<Rc<str>, String>,
     made: HashMap<(Element, Vec<usize>, Bytes), Value>,
@@ -115,6 +119,8 @@ impl OnnxBuilder {
             node_names: HashSet::new(),
             written: HashMap::new(),
             shared: HashMap::new(),
+            undo: HashMap::new(),
+            undo_of_op: Vec::new(),
             moved: HashMap::new(),
             made: HashMap::new(),
             op: (String::new(), 0),
@@ -161,12 +167,24 @@ impl OnnxBuilder {
             let name = self.fresh_node(name);
             self.nodes()[i].name = name;
         }
+        // Results get their names now, so what was made here is no longer known by the name that stands in `undo`.
+        for name in std::mem::take(&mut self.undo_of_op) {
+            let stale = |before: &Value| self.made_since(first, before);
+            if self.undo.get(&name).is_some_and(|(_, _, before)| stale(before)) {
+                self.undo.remove(&name);
+            }
+        }
         results.into_iter().zip(names).map(|(value, name)| self.rename(value, name, first)).collect()
     }
 
+    /// Whether a node from `first` on makes a value.
+    fn made_since(&self, first: usize, value: &Value) -> bool {
+        let nodes = self.graphs.last().expect("the outermost graph is always there");
+        nodes[first..].iter().any(|n| n.output.iter().any(|o| **o == *value.name))
+    }
+
     fn rename(&mut self, value: Value, name: &str, first: usize) -> Value {
-        let made_here = self.nodes()[first..].iter().any(|n| n.output.iter().any(|o| **o == *value.name));
-        if !made_here || *value.name == *name {
+        if !self.made_since(first, &value) || *value.name == *name {
             return value;
         }
         let new = self.fresh(name);
@@ -175,7 +193,32 @@ impl OnnxBuilder {
                 *place = new.to_string();
             }
         }
+        if let Some(undo) = self.undo.remove(&value.name) {
+            self.undo.insert(new.clone(), undo);
+        }
         Value { name: new, ..value }
+    }
+
+    /// Adds or removes axes of size 1 with `op_type`, or gives the value from before where that undoes what made `x`:
+    /// operations hand over states with and without their axis of directions, and engines keep such pairs.
+    pub(super) fn change_rank(
+        &mut self,
+        op_type: &'static str,
+        opposite: &'static str,
+        x: &Value,
+        axes: &[i64],
+    ) -> Value {
+        if let Some((undoing, same, before)) = self.undo.get(&x.name)
+            && *undoing == op_type
+            && same == axes
+        {
+            return before.clone();
+        }
+        let list = self.ints(axes);
+        let changed = self.node(op_type).arg(x).arg(&list).out(x.element);
+        self.undo.insert(changed.name.clone(), (opposite, axes.to_vec(), x.clone()));
+        self.undo_of_op.push(changed.name.clone());
+        changed
     }
 
     /// Starts a nested graph. Its nodes see every value of the graphs around it.
@@ -231,6 +274,7 @@ impl OnnxBuilder {
             let dims = value.dims().unwrap_or_default().iter().map(fixed).collect();
             ports.push(Port { name, element: value.element, dims });
         }
+        self.remove_dead(&ports);
         let info = |port: &Port| {
             let dims: Vec<Dim> = port.dims.iter().map(|d| d.map_or(Dim::Unknown, Dim::Fixed)).collect();
             value_info(&port.name, port.element, Some(&dims))
@@ -247,6 +291,22 @@ impl OnnxBuilder {
 
     pub(super) fn without_fp16(&self) -> bool {
         self.without_fp16
+    }
+
+    /// Removes nodes that no output needs, and constants that only such nodes read.
+    fn remove_dead(&mut self, outputs: &[Port]) {
+        let mut needed: HashSet<String> = outputs.iter().map(|port| port.name.clone()).collect();
+        let mut kept: Vec<NodeProto> = Vec::with_capacity(self.graphs[0].len());
+        while let Some(node) = self.graphs[0].pop() {
+            if node.output.iter().any(|output| needed.contains(output)) {
+                reads(&node, &mut needed);
+                kept.push(node);
+            }
+        }
+        kept.reverse();
+        self.graphs[0] = kept;
+        self.initializers.retain(|initializer| needed.contains(&initializer.name));
+        self.weights.retain(|weight| needed.contains(weight.name()));
     }
 
     /// Starts a node. Attributes, operands and results follow; see [`NodeBuilder`].
@@ -398,6 +458,15 @@ impl NodeBuilder<'_> {
             .into_iter()
             .map(|(element, name)| Value { name, element, dims: None, half: false, constant: None })
             .collect()
+    }
+}
+
+/// Everything that a node reads, nested graphs included.
+fn reads(node: &NodeProto, names: &mut HashSet<String>) {
+    names.extend(node.input.iter().cloned());
+    for graph in node.attribute.iter().filter_map(|a| a.g.as_ref()) {
+        names.extend(graph.output.iter().map(|output| output.name.clone()));
+        graph.node.iter().for_each(|inner| reads(inner, names));
     }
 }
 

@@ -253,13 +253,11 @@ impl OnnxBuilder {
     }
 
     pub(crate) fn squeeze(&mut self, x: &Value, axes: &[i64]) -> Value {
-        let axes = self.ints(axes);
-        self.node("Squeeze").arg(x).arg(&axes).out(x.element())
+        self.change_rank("Squeeze", "Unsqueeze", x, axes)
     }
 
     pub(crate) fn unsqueeze(&mut self, x: &Value, axes: &[i64]) -> Value {
-        let axes = self.ints(axes);
-        self.node("Unsqueeze").arg(x).arg(&axes).out(x.element())
+        self.change_rank("Unsqueeze", "Squeeze", x, axes)
     }
 
     pub(crate) fn concat(&mut self, values: &[Value], axis: i64) -> Value {
