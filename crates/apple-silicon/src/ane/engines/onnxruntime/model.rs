@@ -202,7 +202,8 @@ fn run(
 enum Sources {
     /// A graph's file with its weights beside it.
     Files(TempDir),
-    /// All in memory, where no file can be written: it costs the weights once more for as long as the session lives.
+    /// All in memory: for small models, and where no file can be written, which costs the weights once more for as long
+    /// as the session lives.
     Memory { graph: Vec<u8>, weights: Vec<NamedWeight> },
 }
 
@@ -210,8 +211,14 @@ impl Sources {
     const GRAPH: &str = "lowered.onnx";
     const WEIGHTS: &str = "lowered.data";
 
+    /// Up to this many bytes of weights, files take longer than they save.
+    const SMALL: usize = 256 << 10;
+
     /// Widens the weights.
     fn of(model: &OnnxModel) -> ort::Result<Sources> {
+        if model.weights_len() <= Sources::SMALL {
+            return Ok(Sources::Memory { graph: model.encode(Storage::Inside), weights: Vec::new() });
+        }
         let graph = model.encode(Storage::Beside(Sources::WEIGHTS));
         match Sources::write(model, &graph) {
             Ok(folder) => Ok(Sources::Files(folder)),
