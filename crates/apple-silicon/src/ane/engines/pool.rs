@@ -52,6 +52,13 @@ impl<T> Pool<T> {
         }
     }
 
+    /// Takes an idle value that `wanted` picks, without waiting.
+    pub(super) fn lease_idle(&self, wanted: impl Fn(&T) -> bool) -> Option<Lease<'_, T>> {
+        let mut state = self.lock();
+        let at = state.idle.iter().position(wanted)?;
+        Some(Lease { pool: self, value: Some(state.idle.swap_remove(at)) })
+    }
+
     fn wait<'a>(&self, state: MutexGuard<'a, State<T>>, limits: &Limits) -> MutexGuard<'a, State<T>> {
         // Neither a deadline nor a cancelled call wakes us, so look at them from time to time.
         const LOOK: std::time::Duration = std::time::Duration::from_millis(20);

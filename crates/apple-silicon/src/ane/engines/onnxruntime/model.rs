@@ -142,6 +142,14 @@ impl Model {
         }
     }
 
+    /// Puts the successor in the place of the first session where that lies idle, as it may for good.
+    fn retire_idle(&self) {
+        let waiting = self.successor.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if waiting && let Some(mut slot) = self.pool.lease_idle(|slot| !slot.shared) {
+            self.retire(&mut slot);
+        }
+    }
+
     /// Puts the successor in the place of the first session.
     fn retire(&self, slot: &mut Lease<'_, Slot>) {
         if !slot.shared
@@ -157,6 +165,8 @@ impl LoadedEngineModel for Model {
         let mut slot = self.pool.lease(limits, || self.another())?;
         let result = run(&mut slot.session, &self.inputs, inputs, &self.outputs, limits);
         self.retire(&mut slot);
+        drop(slot);
+        self.retire_idle();
         result
     }
 }
