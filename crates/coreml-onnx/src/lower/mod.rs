@@ -120,6 +120,11 @@ fn spaced(name: &str) -> String {
     name.chars().flat_map(|c| c.is_uppercase().then_some(' ').into_iter().chain(c.to_lowercase())).collect()
 }
 
+/// The number of dimensions of an operand.
+fn rank(x: &Value) -> Result<usize, Fault> {
+    Ok(x.dims().ok_or("the rank of its operands must be known")?.len())
+}
+
 /// `axis` counted from the front, in a tensor of `rank` dimensions.
 pub(crate) fn axis(axis: i64, rank: usize) -> Result<i64, Fault> {
     let counted = if axis < 0 { axis + rank as i64 } else { axis };
@@ -170,6 +175,14 @@ mod tests {
             include_str!("excused.txt").lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
         for name in include_str!("mil_ops.txt").lines() {
             assert!(ops().contains(&name) != excused.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_op_has_a_fixture() {
+        let cases = include_str!("../../tests/ops/cases.json");
+        for name in ops() {
+            assert!(cases.contains(&format!("\"op\": \"{name}\"")), "{name}");
         }
     }
 

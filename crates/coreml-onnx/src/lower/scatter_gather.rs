@@ -3,7 +3,7 @@
 //! An index outside of its axis is an error of the engine: Core ML leaves the result open.
 
 use super::{
-    Fault, Lowering, OpReader, Results, axis,
+    Fault, Lowering, OpReader, Results, axis, rank,
     transform::{inverse, to_front},
 };
 use crate::onnx::{OnnxBuilder, Value};
@@ -16,10 +16,6 @@ pub(super) const OPS: &[Lowering] = &[
     Lowering { mil: "scatter_along_axis", run: scatter_along_axis },
     Lowering { mil: "scatter_nd", run: scatter_nd },
 ];
-
-fn rank(x: &Value) -> Result<usize, Fault> {
-    Ok(x.dims().ok_or("the rank of its operands must be known")?.len())
-}
 
 fn gather(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, indices, along) = (op.value("x")?, op.value("indices")?, op.int_or("axis", 0)?);

@@ -2,7 +2,7 @@
 
 use coreml_format::mil::Dim;
 
-use super::{Fault, Lowering, OpReader, Results, axis};
+use super::{Fault, Lowering, OpReader, Results, axis, rank};
 use crate::onnx::{Element, OnnxBuilder, PadMode, Value};
 
 pub(super) const OPS: &[Lowering] = &[
@@ -24,10 +24,6 @@ pub(super) const OPS: &[Lowering] = &[
     Lowering { mil: "tile", run: tile },
     Lowering { mil: "topk", run: topk },
 ];
-
-fn rank(x: &Value) -> Result<usize, Fault> {
-    Ok(x.dims().ok_or("the rank of x must be known")?.len())
-}
 
 /// The size of an axis as an int64 list of one.
 fn size_of(onnx: &mut OnnxBuilder, x: &Value, along: i64) -> Value {

@@ -2,7 +2,7 @@
 
 use coreml_format::mil::{Dim, Opset};
 
-use super::{Fault, Lowering, OpReader, Results, axes, axis, made_count};
+use super::{Fault, Lowering, OpReader, Results, axes, axis, made_count, rank};
 use crate::onnx::{Element, OnnxBuilder, Value};
 
 pub(super) const OPS: &[Lowering] = &[
@@ -25,10 +25,6 @@ pub(super) const OPS: &[Lowering] = &[
 /// The end of any axis, and one before its beginning.
 const END: i64 = i32::MAX as i64;
 const BEFORE: i64 = -END;
-
-fn rank(x: &Value) -> Result<usize, Fault> {
-    Ok(x.dims().ok_or("the rank of x must be known")?.len())
-}
 
 fn depth_to_space(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, block) = (op.value("x")?, block(op, "block_size")?);
