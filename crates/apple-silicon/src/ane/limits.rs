@@ -3,7 +3,7 @@
 //! Knows nothing of engines: they register what to do when the time has come.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     fmt,
     sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
     thread,
@@ -57,21 +57,15 @@ impl Limits {
         }
     }
 
-    /// Whether nothing will stop the prediction.
-    pub(crate) fn are_none(&self) -> bool {
-        self.deadline.is_none() && self.cancel.is_none()
-    }
-
     /// When to stop at the latest.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline.map(|(at, _)| at)
     }
 
-    /// Calls `stop` once when the limit is reached, from another thread, until the guard is dropped.
-    pub(crate) fn watch(&self, stop: impl Fn() + Send + Sync + 'static) -> Watch {
-        let stop: Stop = Arc::new(stop);
-        let timer = self.deadline.map(|(at, _)| TIMER.add(at, stop.clone()));
-        let cancel = self.cancel.as_ref().map(|cancel| (cancel.clone(), cancel.add(stop)));
+    /// Rings the alarm when a limit is reached, from another thread, until the guard is dropped.
+    pub(crate) fn watch(&self, alarm: &Arc<dyn Alarm>) -> Watch {
+        let timer = self.deadline.map(|(at, _)| Armed::at(at, alarm.clone()));
+        let cancel = self.cancel.as_ref().map(|cancel| (cancel.clone(), cancel.add(alarm.clone())));
         Watch { timer, cancel }
     }
 }
@@ -86,10 +80,20 @@ pub struct Cancel {
 struct CancelState {
     cancelled: bool,
     next: u64,
-    stops: BTreeMap<u64, Stop>,
+    alarms: Vec<(u64, Arc<dyn Alarm>)>,
 }
 
-type Stop = Arc<dyn Fn() + Send + Sync>;
+/// What is told when a limit is reached. It is called with a lock held, so it must be quick and must not arm or
+/// disarm alarms.
+pub(crate) trait Alarm: Send + Sync {
+    fn ring(&self);
+}
+
+impl<F: Fn() + Send + Sync> Alarm for F {
+    fn ring(&self) {
+        self();
+    }
+}
 
 impl Cancel {
     /// A handle that has not been used.
@@ -102,7 +106,7 @@ impl Cancel {
     pub fn cancel(&self) {
         let mut state = lock(&self.state);
         state.cancelled = true;
-        state.stops.values().for_each(|stop| stop());
+        state.alarms.iter().for_each(|(_, alarm)| alarm.ring());
     }
 
     /// Whether the handle has been used.
@@ -110,15 +114,19 @@ impl Cancel {
         lock(&self.state).cancelled
     }
 
-    fn add(&self, stop: Stop) -> u64 {
+    fn add(&self, alarm: Arc<dyn Alarm>) -> u64 {
         let mut state = lock(&self.state);
         if state.cancelled {
-            stop();
+            alarm.ring();
         }
         state.next += 1;
         let id = state.next;
-        state.stops.insert(id, stop);
+        state.alarms.push((id, alarm));
         id
+    }
+
+    fn remove(&self, id: u64) {
+        lock(&self.state).alarms.retain(|(armed, _)| *armed != id);
     }
 }
 
@@ -128,21 +136,39 @@ impl fmt::Debug for Cancel {
     }
 }
 
-/// Keeps a stop armed.
+/// Keeps alarms armed.
 #[must_use = "dropping the watch disarms it"]
 pub(crate) struct Watch {
-    timer: Option<(Instant, u64)>,
+    timer: Option<Armed>,
     cancel: Option<(Cancel, u64)>,
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(key) = self.timer {
-            TIMER.remove(key);
-        }
+        self.timer.take();
         if let Some((cancel, id)) = &self.cancel {
-            lock(&cancel.state).stops.remove(id);
+            cancel.remove(*id);
         }
+    }
+}
+
+/// An alarm that rings at a time, once, unless this is dropped before. Once it is dropped, the alarm neither rings nor
+/// is ringing.
+#[must_use = "dropping it disarms the alarm"]
+#[derive(Debug)]
+pub(crate) struct Armed {
+    key: (Instant, u64),
+}
+
+impl Armed {
+    pub(crate) fn at(at: Instant, alarm: Arc<dyn Alarm>) -> Armed {
+        Armed { key: TIMER.add(at, alarm) }
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        TIMER.remove(self.key);
     }
 }
 
@@ -150,51 +176,64 @@ impl Drop for Watch {
 static TIMER: LazyLock<Timer> = LazyLock::new(Timer::start);
 
 struct Timer {
-    shared: Arc<(Mutex<Armed>, Condvar)>,
+    shared: Arc<(Mutex<Clock>, Condvar)>,
 }
 
 #[derive(Default)]
-struct Armed {
+struct Clock {
     next: u64,
-    stops: BTreeMap<(Instant, u64), Stop>,
+    /// Sorted by time. Most calls have the same time to live, so most are added at the end, and a queue beats a tree.
+    alarms: VecDeque<((Instant, u64), Arc<dyn Alarm>)>,
+    /// When the thread looks next, where it looks at all: an alarm after that needs no waking.
+    looks_at: Option<Instant>,
 }
 
 impl Timer {
     fn start() -> Timer {
-        let shared = Arc::new((Mutex::new(Armed::default()), Condvar::new()));
+        let shared = Arc::new((Mutex::new(Clock::default()), Condvar::new()));
         let seen = shared.clone();
         // Without a thread, deadlines are still checked before and after each run.
         let _ = thread::Builder::new().name("ane-deadlines".to_owned()).spawn(move || {
-            let (armed, changed) = &*seen;
-            let mut guard = lock(armed);
+            let (clock, sooner) = &*seen;
+            let mut guard = lock(clock);
             loop {
                 let now = Instant::now();
-                while let Some(entry) = guard.stops.first_entry().filter(|entry| entry.key().0 <= now) {
-                    entry.remove()();
+                while guard.alarms.front().is_some_and(|((at, _), _)| *at <= now) {
+                    if let Some((_, alarm)) = guard.alarms.pop_front() {
+                        alarm.ring();
+                    }
                 }
-                guard = match guard.stops.first_key_value().map(|((at, _), _)| at.saturating_duration_since(now)) {
-                    Some(wait) => changed.wait_timeout(guard, wait).unwrap_or_else(PoisonError::into_inner).0,
-                    None => changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
+                guard.looks_at = guard.alarms.front().map(|((at, _), _)| *at);
+                guard = match guard.looks_at.map(|at| at.saturating_duration_since(now)) {
+                    Some(wait) => sooner.wait_timeout(guard, wait).unwrap_or_else(PoisonError::into_inner).0,
+                    None => sooner.wait(guard).unwrap_or_else(PoisonError::into_inner),
                 };
             }
         });
         Timer { shared }
     }
 
-    fn add(&self, at: Instant, stop: Stop) -> (Instant, u64) {
-        let (armed, changed) = &*self.shared;
-        let mut guard = lock(armed);
+    fn add(&self, at: Instant, alarm: Arc<dyn Alarm>) -> (Instant, u64) {
+        let (clock, sooner) = &*self.shared;
+        let mut guard = lock(clock);
         guard.next += 1;
         let key = (at, guard.next);
-        guard.stops.insert(key, stop);
-        if guard.stops.first_key_value().is_some_and(|(first, _)| *first == key) {
-            changed.notify_one();
+        let place = guard.alarms.partition_point(|(other, _)| *other < key);
+        guard.alarms.insert(place, (key, alarm));
+        if guard.looks_at.is_none_or(|looks| at < looks) {
+            guard.looks_at = Some(at);
+            sooner.notify_one();
         }
         key
     }
 
     fn remove(&self, key: (Instant, u64)) {
-        lock(&self.shared.0).stops.remove(&key);
+        let mut guard = lock(&self.shared.0);
+        let removed = guard.alarms.binary_search_by_key(&key, |(other, _)| *other).ok();
+        let removed = removed.and_then(|place| guard.alarms.remove(place));
+        drop(guard);
+        // Here, since dropping an alarm may do more than counting down.
+        drop(removed);
     }
 }
 
@@ -209,13 +248,32 @@ mod tests {
 
     use super::*;
 
+    fn alarm(ring: impl Fn() + Send + Sync + 'static) -> Arc<dyn Alarm> {
+        Arc::new(ring)
+    }
+
     #[test]
     fn a_deadline_stops_what_runs() {
         let (stopped, seen) = mpsc::channel();
         let limits = Limits::within(Duration::from_millis(5));
-        let _watch = limits.watch(move || stopped.send(()).unwrap());
+        let _watch = limits.watch(&alarm(move || stopped.send(()).unwrap()));
         seen.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!(limits.check(), Err(ANEError::Timeout(5)));
+    }
+
+    #[test]
+    fn alarms_ring_in_the_order_of_their_times() {
+        let (rang, seen) = mpsc::channel();
+        let start = Instant::now();
+        let armed: Vec<Armed> = [30u64, 10, 20, 10]
+            .map(|ms| {
+                let rang = rang.clone();
+                Armed::at(start + Duration::from_millis(ms), alarm(move || rang.send(ms).unwrap()))
+            })
+            .into();
+        let order: Vec<u64> = (0..4).map(|_| seen.recv_timeout(Duration::from_secs(10)).unwrap()).collect();
+        assert_eq!(order, [10, 10, 20, 30]);
+        drop(armed);
     }
 
     #[test]
@@ -223,7 +281,7 @@ mod tests {
         let (stopped, seen) = mpsc::channel();
         let cancel = Cancel::new();
         let limits = Limits::within(Duration::from_secs(3600)).cancelled_by(&cancel);
-        drop(limits.watch(move || stopped.send(()).unwrap()));
+        drop(limits.watch(&alarm(move || stopped.send(()).unwrap())));
         cancel.cancel();
         assert_eq!(seen.recv(), Err(mpsc::RecvError), "the stop is gone, and was never called");
         assert!(matches!(limits.check(), Err(ANEError::InferenceFailed(_))));
@@ -234,7 +292,7 @@ mod tests {
         let (stopped, seen) = mpsc::channel();
         let cancel = Cancel::new();
         cancel.cancel();
-        let _watch = Limits::default().cancelled_by(&cancel).watch(move || stopped.send(()).unwrap());
+        let _watch = Limits::default().cancelled_by(&cancel).watch(&alarm(move || stopped.send(()).unwrap()));
         seen.try_recv().unwrap();
     }
 }

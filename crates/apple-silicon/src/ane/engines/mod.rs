@@ -17,7 +17,7 @@ use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
 use coreml_onnx::OnnxModel;
 
 pub use self::install::{Progress, install};
-pub(crate) use self::tensor::{Data, Tensor};
+pub(crate) use self::tensor::{Data, Shape, Tensor};
 use super::{
     errors::{ANEError, Result},
     limits::Limits,
@@ -161,10 +161,13 @@ pub(crate) trait Engine {
 
 /// A model that is ready to run, from any thread.
 pub(crate) trait LoadedEngineModel: Send + Sync {
-    /// Runs the model on one tensor for each input port, and gives one for each output port. Waits for a free
-    /// session where all are taken.
-    fn run(&self, inputs: &[Tensor<'_>], limits: &Limits) -> Result<Vec<Tensor<'static>>>;
+    /// Runs the model on one tensor for each input port, and gives the tensor of each output port to `take`, in order.
+    /// Waits for a free session where all are taken.
+    fn run(&self, inputs: &[Tensor<'_>], limits: &Limits, take: &mut Take<'_>) -> Result<()>;
 }
+
+/// Takes the tensor of an output port; engines that keep results in memory of their own lend it.
+pub(crate) type Take<'a> = dyn FnMut(usize, Tensor<'_>) -> Result<()> + 'a;
 
 /// Why an engine does not take a model: one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]

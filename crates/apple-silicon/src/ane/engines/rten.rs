@@ -13,7 +13,7 @@ use coreml_onnx::{Element, Node, OnnxModel, Port, Storage};
 use rten::{ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrView, ValueView};
 use rten_tensor::prelude::*;
 
-use super::{Data, Engine, EngineOptions, LoadedEngineModel, Refusal, Tensor, tensor::unsupported};
+use super::{Data, Engine, EngineOptions, LoadedEngineModel, Refusal, Take, Tensor, tensor::unsupported};
 use crate::ane::{
     errors::{ANEError, Result},
     limits::Limits,
@@ -86,7 +86,7 @@ struct Model {
 
 impl LoadedEngineModel for Model {
     /// rten cannot be interrupted, so limits are looked at before and after.
-    fn run(&self, inputs: &[Tensor<'_>], limits: &Limits) -> Result<Vec<Tensor<'static>>> {
+    fn run(&self, inputs: &[Tensor<'_>], limits: &Limits, take: &mut Take<'_>) -> Result<()> {
         limits.check()?;
         let mut values = Vec::with_capacity(inputs.len());
         for (id, tensor) in self.inputs.iter().zip(inputs) {
@@ -100,7 +100,8 @@ impl LoadedEngineModel for Model {
             })
         })?;
         limits.check()?;
-        results.into_iter().zip(&self.outputs).map(|(value, (_, element))| owned(value, *element)).collect()
+        let results = results.into_iter().zip(&self.outputs).enumerate();
+        results.into_iter().try_for_each(|(port, (value, (_, element)))| take(port, owned(value, *element)?))
     }
 }
 

@@ -3,16 +3,20 @@
 use std::borrow::Cow;
 
 use coreml_onnx::Element;
+use smallvec::SmallVec;
 
 use crate::ane::{
     errors::{ANEError, Result},
     features::repeated,
 };
 
-/// A tensor, borrowed on its way in and owned on its way out.
+/// A shape. Core ML's tensors have at most five dimensions, so that none is on the heap.
+pub(crate) type Shape = SmallVec<[usize; 5]>;
+
+/// A tensor; its elements are borrowed where whoever gives it keeps them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tensor<'a> {
-    pub(crate) shape: Cow<'a, [usize]>,
+    pub(crate) shape: Shape,
     pub(crate) data: Data<'a>,
 }
 
@@ -27,8 +31,8 @@ pub(crate) enum Data<'a> {
 
 impl Tensor<'_> {
     /// An owned tensor, for what an engine gives.
-    pub(crate) fn owned(shape: Vec<usize>, data: Data<'static>) -> Tensor<'static> {
-        Tensor { shape: Cow::Owned(shape), data }
+    pub(crate) fn owned(shape: impl Into<Shape>, data: Data<'static>) -> Tensor<'static> {
+        Tensor { shape: shape.into(), data }
     }
 
     /// A tensor of zeros.
@@ -51,7 +55,18 @@ impl Tensor<'_> {
             Data::I64(values) => Data::I64(Cow::Borrowed(values)),
             Data::Bool(values) => Data::Bool(Cow::Borrowed(values)),
         };
-        Tensor { shape: Cow::Borrowed(&self.shape), data }
+        Tensor { shape: self.shape.clone(), data }
+    }
+
+    /// The same tensor with elements of its own. Cost: a copy where they are borrowed.
+    pub(crate) fn into_owned(self) -> Tensor<'static> {
+        let data = match self.data {
+            Data::F32(values) => Data::F32(Cow::Owned(values.into_owned())),
+            Data::I32(values) => Data::I32(Cow::Owned(values.into_owned())),
+            Data::I64(values) => Data::I64(Cow::Owned(values.into_owned())),
+            Data::Bool(values) => Data::Bool(Cow::Owned(values.into_owned())),
+        };
+        Tensor { shape: self.shape, data }
     }
 }
 

@@ -191,12 +191,14 @@ impl CoreMlModel {
         }
         let tensors: Option<Vec<Tensor<'_>>> = tensors.into_iter().collect();
         let tensors = tensors.ok_or_else(|| ANEError::Internal("a port of the graph has no feature".to_owned()))?;
-        let results = self.engine.run(&tensors, limits)?;
+        let mut results: Vec<Option<Tensor<'static>>> = vec![None; self.output_ports];
+        self.engine.run(&tensors, limits, &mut |port, tensor| {
+            let place = results.get_mut(port);
+            *place.ok_or_else(|| ANEError::Internal("an engine gave an output too many".to_owned()))? =
+                Some(tensor.into_owned());
+            Ok(())
+        })?;
         drop(tensors);
-        if results.len() != self.output_ports {
-            return Err(ANEError::Internal(format!("{} outputs came for {}", results.len(), self.output_ports)));
-        }
-        let mut results: Vec<Option<Tensor<'static>>> = results.into_iter().map(Some).collect();
         let features = outputs::collect(&self.outputs, &mut results, self.is_fixed())?;
         for (binding, tensor) in self.states.iter().zip(&mut state.tensors) {
             if let Some(new) = binding.output.and_then(|port| results[port].take()) {

@@ -6,6 +6,7 @@ use coreml_format::schema::{
     ArrayKind, ArrayType, Feature as Declared, FeatureKind, ImageFlexibility, ImageKind, ShapeFlexibility, SizeRange,
 };
 use coreml_onnx::{Element, InputBinding, Port};
+use smallvec::smallvec;
 
 use crate::ane::{
     engines::{Data, Tensor},
@@ -61,19 +62,19 @@ fn tensor<'a>(declared: &Declared, port: &Port, features: &'a Features) -> Resul
                 return Err(wrong(feature));
             }
             let data = typed(array, kind.dtype, port.element).map_err(named)?;
-            Ok(Tensor { shape: Cow::Borrowed(array.shape()), data })
+            Ok(Tensor { shape: array.shape().into(), data })
         }
         (FeatureKind::Image(kind), Some(feature)) => image(kind, feature).unwrap_or_else(|| Err(wrong(feature))),
         (FeatureKind::Int64 | FeatureKind::Double, Some(feature)) => {
             let value = scalar(&declared.kind, feature).ok_or_else(|| wrong(feature))?;
             let elements = Elements::Float64(vec![value]);
-            Ok(Tensor { shape: vec![1; port.dims.len()].into(), data: carried(Cow::Owned(elements), port.element)? })
+            Ok(Tensor { shape: smallvec![1; port.dims.len()], data: carried(Cow::Owned(elements), port.element)? })
         }
         (_, Some(feature)) => Err(wrong(feature)),
         (FeatureKind::MultiArray(kind), None) if declared.optional => {
             let array = Array::filled(kind.dtype, kind.shape.clone(), kind.default.unwrap_or(0.0)).map_err(named)?;
             let data = carried(Cow::Owned(array.elements().clone()), port.element)?;
-            Ok(Tensor { shape: kind.shape.clone().into(), data })
+            Ok(Tensor { shape: kind.shape.as_slice().into(), data })
         }
         (_, None) => {
             let given: Vec<&str> = features.names().collect();
@@ -134,15 +135,12 @@ fn image<'a>(kind: &ImageKind, feature: &'a Feature) -> Option<Result<Tensor<'a>
     match feature {
         Feature::Image(image) => takes_size(kind, image.width(), image.height()).then(|| {
             let planes = Image::to_planes(image, kind.color);
-            Ok(Tensor {
-                shape: vec![1, channels, image.height(), image.width()].into(),
-                data: Data::F32(planes.into()),
-            })
+            Ok(Tensor { shape: smallvec![1, channels, image.height(), image.width()], data: Data::F32(planes.into()) })
         }),
         Feature::Array(array) => {
             let (&[1, c, height, width] | &[c, height, width]) = array.shape() else { return None };
             (c == channels && takes_size(kind, width, height)).then(|| {
-                let shape = vec![1, channels, height, width].into();
+                let shape = smallvec![1, channels, height, width];
                 Ok(Tensor { shape, data: carried(Cow::Borrowed(array.elements()), Element::F32)? })
             })
         }

@@ -62,7 +62,7 @@ fn array(kind: &ArrayKind, tensor: Tensor<'static>, fixed: bool) -> Result<Featu
         (ArrayType::Int32, data) => Elements::Int32(f64s(&data).into_iter().map(|v| v as i32).collect()),
         (ArrayType::Int8, data) => Elements::Int8(f64s(&data).into_iter().map(|v| v as i8).collect()),
     };
-    Array::new(tensor.shape.into_owned(), elements).map(Feature::Array).map_err(|e| e.to_string())
+    Array::new(tensor.shape.into_vec(), elements).map(Feature::Array).map_err(|e| e.to_string())
 }
 
 fn image(kind: &ImageKind, tensor: Tensor<'static>) -> Result<Feature, String> {

@@ -13,7 +13,10 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
     num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use coreml_onnx::{Element, OnnxModel, Port, Storage, Weight};
@@ -23,8 +26,9 @@ use ort::{
         RunOptions, Session, SessionInputValue,
         builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder},
     },
-    value::{DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorRef},
+    value::{DynValue, Outlet, PrimitiveTensorElementType, Tensor as OrtTensor, TensorRef},
 };
+use smallvec::SmallVec;
 use tempfile::TempDir;
 
 use super::{
@@ -34,12 +38,12 @@ use super::{
 };
 use crate::ane::{
     engines::{
-        Data, EngineOptions, LoadedEngineModel, Tensor,
+        Data, EngineOptions, LoadedEngineModel, Take, Tensor,
         pool::{Lease, Pool},
         tensor::unsupported,
     },
     errors::{ANEError, Result},
-    limits::Limits,
+    limits::{Alarm, Limits},
 };
 
 /// A weight by the name that it has in the graph.
@@ -60,6 +64,9 @@ pub(super) struct Model {
 /// A session, and whether its weights are the shared ones.
 struct Slot {
     session: Session,
+    stop: Arc<Stop>,
+    /// The same, as limits take it.
+    alarm: Arc<dyn Alarm>,
     shared: bool,
     /// Files that the session maps, where the system does not let go of them before. Dropped after the session.
     _files: Option<TempDir>,
@@ -84,7 +91,7 @@ impl Model {
         let plan = if options.max_sessions.get() == 1 { Plan::Single } else { Plan::Lowered(Box::new(model)) };
         let first = runtime
             .session(options.threads)
-            .and_then(|builder| sources.session(builder))
+            .and_then(|builder| sources.session(builder)?.with_ports(&inputs, &outputs))
             .map_err(|e| failed("the model was not taken", &e))?;
         Ok(Model {
             pool: Pool::new(options.max_sessions, first),
@@ -128,7 +135,7 @@ impl Model {
 
     fn next_session(&self, plan: &Plan) -> ort::Result<Slot> {
         let builder = self.runtime.session(self.threads)?;
-        match plan {
+        let slot = match plan {
             Plan::Single => Err(ort::Error::new("one session was asked for at most")),
             Plan::Lowered(model) => Sources::of(model)?.session(builder),
             Plan::Optimized { optimized, packed } => {
@@ -137,9 +144,10 @@ impl Model {
                 for (name, value) in &optimized.weights {
                     builder = builder.with_initializer(name, value.clone())?;
                 }
-                Ok(Slot { session: builder.commit_from_file(optimized.graph())?, shared: true, _files: None })
+                Slot::new(builder.commit_from_file(optimized.graph())?, true, None)
             }
-        }
+        };
+        slot?.with_ports(&self.inputs, &self.outputs)
     }
 
     /// Puts the successor in the place of the first session where that lies idle, as it may for good.
@@ -161,9 +169,9 @@ impl Model {
 }
 
 impl LoadedEngineModel for Model {
-    fn run(&self, inputs: &[Tensor<'_>], limits: &Limits) -> Result<Vec<Tensor<'static>>> {
+    fn run(&self, inputs: &[Tensor<'_>], limits: &Limits, take: &mut Take<'_>) -> Result<()> {
         let mut slot = self.pool.lease(limits, || self.another())?;
-        let result = run(&mut slot.session, &self.inputs, inputs, &self.outputs, limits);
+        let result = slot.run(inputs, &self.outputs, limits, take);
         self.retire(&mut slot);
         drop(slot);
         self.retire_idle();
@@ -171,41 +179,58 @@ impl LoadedEngineModel for Model {
     }
 }
 
-fn run(
-    session: &mut Session,
-    ports: &[Port],
-    inputs: &[Tensor<'_>],
-    outputs: &[Port],
-    limits: &Limits,
-) -> Result<Vec<Tensor<'static>>> {
-    let stopped = |e: ort::Error| match limits.check() {
-        Err(limit) => limit,
-        Ok(()) => ANEError::InferenceFailed(format!("ONNX Runtime: {}", e.message())),
-    };
-    let mut values = Vec::with_capacity(inputs.len());
-    for (port, tensor) in ports.iter().zip(inputs) {
-        values.push((Cow::Borrowed(port.name.as_str()), view(tensor).map_err(stopped)?));
+impl Slot {
+    fn new(session: Session, shared: bool, files: Option<TempDir>) -> ort::Result<Slot> {
+        let stop = Arc::new(Stop { options: RunOptions::new()?, rang: AtomicBool::new(false) });
+        Ok(Slot { session, alarm: stop.clone(), stop, shared, _files: files })
     }
-    let options;
-    let _watch;
-    let results = if limits.are_none() {
-        session.run(values)
-    } else {
-        options = Arc::new(RunOptions::new().map_err(stopped)?);
-        let terminated = options.clone();
-        _watch = limits.watch(move || drop(terminated.terminate()));
-        session.run_with_options(values, &options)
-    };
-    let results = results.map_err(stopped)?;
-    outputs
-        .iter()
-        .map(|port| {
-            let value = results
-                .get(&port.name)
-                .ok_or_else(|| ANEError::Internal(format!("ONNX Runtime gave no output {:?}", port.name)))?;
-            owned(value, port.element).map_err(stopped)?
-        })
-        .collect()
+
+    /// Checks that the session has the model's ports in their order: runs give tensors by place.
+    fn with_ports(self, inputs: &[Port], outputs: &[Port]) -> ort::Result<Slot> {
+        let names = |ports: &[Outlet]| ports.iter().map(|port| port.name().to_owned()).collect::<Vec<_>>();
+        let (takes, gives) = (names(self.session.inputs()), names(self.session.outputs()));
+        let same = |ports: &[Port], names: &[String]| ports.iter().map(|port| &port.name).eq(names);
+        if same(inputs, &takes) && same(outputs, &gives) {
+            return Ok(self);
+        }
+        Err(ort::Error::new(format!("its session takes {takes:?} and gives {gives:?}")))
+    }
+
+    fn run(&mut self, inputs: &[Tensor<'_>], outputs: &[Port], limits: &Limits, take: &mut Take<'_>) -> Result<()> {
+        let stopped = |e: ort::Error| match limits.check() {
+            Err(limit) => limit,
+            Ok(()) => ANEError::InferenceFailed(format!("ONNX Runtime: {}", e.message())),
+        };
+        limits.check()?;
+        let mut values: SmallVec<[SessionInputValue<'_>; 4]> = SmallVec::new();
+        for tensor in inputs {
+            values.push(view(tensor).map_err(stopped)?);
+        }
+        if self.stop.rang.swap(false, Ordering::AcqRel) {
+            self.stop.options.unterminate().map_err(stopped)?;
+        }
+        let watch = limits.watch(&self.alarm);
+        let results = self.session.run_with_options(&*values, &self.stop.options).map_err(stopped)?;
+        drop(watch);
+        for (index, port) in outputs.iter().enumerate() {
+            take(index, lent(&results[index], port.element)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells ONNX Runtime to stop a run. One for all runs of a slot, which come one after the other.
+struct Stop {
+    options: RunOptions,
+    rang: AtomicBool,
+}
+
+impl Alarm for Stop {
+    fn ring(&self) {
+        self.rang.store(true, Ordering::Release);
+        // It fails where the library is broken, and then the run ends by itself.
+        let _ = self.options.terminate();
+    }
 }
 
 /// A lowered graph and its weights, ready for one session.
@@ -259,13 +284,13 @@ impl Sources {
                 let session = builder.commit_from_file(folder.path().join(Sources::GRAPH))?;
                 // A file that is mapped can be removed, but not on Windows.
                 let files = cfg!(windows).then_some(folder);
-                Ok(Slot { session, shared: false, _files: files })
+                Slot::new(session, false, files)
             }
             Sources::Memory { graph, weights } => {
                 for (name, value) in weights {
                     builder = builder.with_external_initializer(name, value)?;
                 }
-                Ok(Slot { session: builder.commit_from_memory(&graph)?, shared: false, _files: None })
+                Slot::new(builder.commit_from_memory(&graph)?, false, None)
             }
         }
     }
@@ -273,7 +298,7 @@ impl Sources {
 
 /// A borrowed tensor as a session's input.
 fn view<'a>(tensor: &'a Tensor<'_>) -> ort::Result<SessionInputValue<'a>> {
-    let shape = &*tensor.shape;
+    let shape = tensor.shape.as_slice();
     Ok(match &tensor.data {
         Data::F32(values) => TensorRef::from_array_view((shape, &**values))?.into(),
         Data::I32(values) => TensorRef::from_array_view((shape, &**values))?.into(),
@@ -282,19 +307,25 @@ fn view<'a>(tensor: &'a Tensor<'_>) -> ort::Result<SessionInputValue<'a>> {
     })
 }
 
-/// A session's output as an owned tensor: the one copy there is.
-fn owned(value: &DynValue, element: Element) -> ort::Result<Result<Tensor<'static>>> {
-    fn extract<T: PrimitiveTensorElementType + Clone>(value: &DynValue) -> ort::Result<(Vec<usize>, Vec<T>)> {
-        let (shape, values) = value.try_extract_tensor::<T>()?;
-        Ok((shape.iter().map(|&d| usize::try_from(d).unwrap_or(0)).collect(), values.to_vec()))
+/// A session's output, which stays ONNX Runtime's.
+fn lent(value: &DynValue, element: Element) -> Result<Tensor<'_>> {
+    fn extract<'a, T>(value: &'a DynValue, data: impl FnOnce(Cow<'a, [T]>) -> Data<'a>) -> Result<Tensor<'a>>
+    where
+        T: PrimitiveTensorElementType + Clone + 'static,
+    {
+        let (shape, values) = value
+            .try_extract_tensor::<T>()
+            .map_err(|e| ANEError::Internal(format!("ONNX Runtime gave another type: {}", e.message())))?;
+        let shape = shape.iter().map(|&d| usize::try_from(d).unwrap_or(0)).collect();
+        Ok(Tensor { shape, data: data(Cow::Borrowed(values)) })
     }
-    Ok(Ok(match element {
-        Element::F32 => extract(value).map(|(shape, values)| Tensor::owned(shape, Data::F32(values.into())))?,
-        Element::I32 => extract(value).map(|(shape, values)| Tensor::owned(shape, Data::I32(values.into())))?,
-        Element::I64 => extract(value).map(|(shape, values)| Tensor::owned(shape, Data::I64(values.into())))?,
-        Element::Bool => extract(value).map(|(shape, values)| Tensor::owned(shape, Data::Bool(values.into())))?,
-        other => return Ok(Err(unsupported(other))),
-    }))
+    match element {
+        Element::F32 => extract(value, Data::F32),
+        Element::I32 => extract(value, Data::I32),
+        Element::I64 => extract(value, Data::I64),
+        Element::Bool => extract(value, Data::Bool),
+        other => Err(unsupported(other)),
+    }
 }
 
 /// A weight, read and widened once.
