@@ -1,0 +1,24 @@
+//! Systems that are not asked, such as Windows: everything is unknown.
+
+use super::{
+    coreml::CoreMlCapabilities,
+    iokit::{MemoryStatus, PowerStatus, ThermalStatus},
+};
+
+const UNKNOWN: &str = "this system is not asked";
+
+pub(super) fn capabilities() -> CoreMlCapabilities {
+    CoreMlCapabilities::cpu_only("Core ML is a part of macOS and iOS")
+}
+
+pub(super) fn thermal() -> ThermalStatus {
+    ThermalStatus { reason: UNKNOWN.to_owned(), ..ThermalStatus::default() }
+}
+
+pub(super) fn power() -> PowerStatus {
+    PowerStatus { reason: UNKNOWN.to_owned(), ..PowerStatus::default() }
+}
+
+pub(super) fn memory() -> MemoryStatus {
+    MemoryStatus { reason: UNKNOWN.to_owned(), ..MemoryStatus::default() }
+}
