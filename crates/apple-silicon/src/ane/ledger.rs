@@ -1,0 +1,520 @@
+//! What of a pool is free, and who waits for it.
+//!
+//! All of it is in one word as long as nobody waits: taking is one compare-and-swap, and giving back another. Whoever
+//! must wait, or has more to do, takes a lock and *freezes* the word (sets [`FROZEN`]). From then on the word changes
+//! under the lock alone, since every compare-and-swap expects a word that is not frozen. It thaws when nobody waits.
+//! So no release slips between a waiter's look at the word and its place in the queue: either it came before the
+//! freeze and the waiter sees it, or it takes the lock after the waiter and finds it in the queue.
+
+use std::task::{Poll, Waker};
+
+use smallvec::SmallVec;
+
+use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
+
+/// What a pool has lent, and what has become of the requests. Each request is counted once: as an admission or a
+/// reservation, as rejected for one of four reasons, or as cancelled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStatistics {
+    /// Slots in all.
+    pub slots: usize,
+    /// Slots that are lent.
+    pub slots_in_use: usize,
+    /// The most slots that were lent at once.
+    pub slots_peak: usize,
+    /// Bytes in all.
+    pub bytes: usize,
+    /// Bytes that are lent, in whole units of the pool.
+    pub bytes_in_use: usize,
+    /// The most bytes that were lent at once.
+    pub bytes_peak: usize,
+    /// Of the bytes that are lent, those of reservations.
+    pub bytes_reserved: usize,
+    /// Requests that wait now.
+    pub waiting: usize,
+    /// Admissions so far.
+    pub admissions: u64,
+    /// Reservations so far.
+    pub reservations: u64,
+    /// Of admissions and reservations, those that had to wait.
+    pub waits: u64,
+    /// Requests for more than the pool has.
+    pub rejected_never_fits: u64,
+    /// Requests that did not want to wait and would have had to.
+    pub rejected_busy: u64,
+    /// Requests whose deadline passed.
+    pub rejected_timed_out: u64,
+    /// Requests that met a closed pool.
+    pub rejected_closed: u64,
+    /// Requests that were dropped after their first poll and before they knew their answer.
+    pub cancelled: u64,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    slots: u64,
+    bytes: usize,
+}
+
+impl Request {
+    #[inline]
+    pub(crate) fn admission(bytes: usize) -> Request {
+        Request { slots: 1, bytes }
+    }
+
+    pub(crate) fn reservation(bytes: usize) -> Request {
+        Request { slots: 0, bytes }
+    }
+
+    #[inline]
+    pub(crate) fn is_admission(self) -> bool {
+        self.slots == 1
+    }
+
+    #[inline]
+    pub(crate) fn bytes(self) -> usize {
+        self.bytes
+    }
+}
+
+/// Why a request is refused.
+pub(crate) enum Refusal {
+    Closed,
+    NeverFits(Free),
+    /// With the number of those that wait.
+    Busy(Free, usize),
+}
+
+/// What is free of what there is.
+pub(crate) struct Free {
+    pub(crate) slots: u64,
+    pub(crate) all_slots: u64,
+    pub(crate) bytes: usize,
+    pub(crate) all_bytes: usize,
+}
+
+/// Why a request is withdrawn.
+pub(crate) enum Exit {
+    Cancelled,
+    TimedOut,
+}
+
+/// A place in the queue.
+pub(crate) type Ticket = usize;
+
+/// The low 32 bits of the word: the free memory, in units.
+const UNIT_BITS: u32 = 32;
+/// One slot. The next 16 bits are the free slots.
+const SLOT: u64 = 1 << UNIT_BITS;
+const SLOTS_MAX: u64 = 0xFFFF;
+/// One admission. The next 15 bits count those that did not wait, so that counting costs nothing.
+const COUNT: u64 = SLOT * (SLOTS_MAX + 1);
+/// The top bit: the word changes under the lock alone.
+const FROZEN: u64 = 1 << 63;
+/// From here on the count is full, or the word is frozen: one comparison for both.
+const COUNT_FULL: u64 = FROZEN - COUNT;
+
+/// The books of one pool. The caller pays back what it took, once.
+pub(crate) struct Ledger {
+    word: AtomicU64,
+    /// The word when nothing is lent.
+    total: u64,
+    /// A unit of memory is 2 to this power bytes.
+    unit: u32,
+    slots_peak: AtomicU64,
+    units_peak: AtomicU64,
+    queue: Mutex<Queue>,
+}
+
+impl Ledger {
+    pub(crate) fn new(slots: usize, bytes: usize) -> Ledger {
+        let unit = (usize::BITS - bytes.leading_zeros()).saturating_sub(UNIT_BITS);
+        let total = SLOT * SLOTS_MAX.min(slots as u64) + (bytes as u64 >> unit);
+        Ledger {
+            word: AtomicU64::new(total),
+            total,
+            unit,
+            slots_peak: AtomicU64::new(0),
+            units_peak: AtomicU64::new(0),
+            queue: Mutex::new(Queue::new()),
+        }
+    }
+
+    /// Takes what an admission asks for if that is possible without the lock.
+    #[inline]
+    pub(crate) fn take_at_once(&self, request: Request) -> bool {
+        let wanted = self.units(request.bytes);
+        let fits = |word| request.is_admission() && word < COUNT_FULL && slots(word) > 0 && units(word) >= wanted;
+        let taken = self
+            .word
+            .try_update(Ordering::Acquire, Ordering::Relaxed, |word| fits(word).then(|| word + COUNT - SLOT - wanted));
+        if let Ok(before) = taken {
+            self.note_peaks(before - SLOT - wanted);
+        }
+        taken.is_ok()
+    }
+
+    /// Takes what is asked for if it is free and nobody waits.
+    pub(crate) fn try_take(&self, request: Request) -> Result<(), Refusal> {
+        if self.take_at_once(request) {
+            return Ok(());
+        }
+        let mut frozen = self.freeze();
+        if frozen.take(request)? {
+            return Ok(());
+        }
+        frozen.queue.counts.rejected_busy += 1;
+        Err(Refusal::Busy(self.free_of(frozen.word), frozen.queue.waiting))
+    }
+
+    /// Takes what is asked for, or gives a ticket.
+    pub(crate) fn enter(
+        &self,
+        request: Request,
+        task: &Waker,
+        ticket: &mut Option<Ticket>,
+    ) -> Poll<Result<(), Refusal>> {
+        let task = task.clone();
+        let mut frozen = self.freeze();
+        match frozen.take(request) {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => {
+                *ticket = Some(frozen.queue.push(request.slots, self.units(request.bytes), task));
+                Poll::Pending
+            }
+            Err(why) => Poll::Ready(Err(why)),
+        }
+    }
+
+    /// What has become of a ticket. An answer ends it; until then `task` is woken when there is one.
+    pub(crate) fn look(&self, ticket: Ticket, task: &Waker) -> Poll<Result<(), Refusal>> {
+        let mut queue = self.lock();
+        let waiter = &mut queue.waiters[ticket];
+        let (state, slots, units) = (waiter.state, waiter.slots, waiter.units);
+        if state == State::Waiting {
+            let known = waiter.task.as_ref().is_some_and(|known| known.will_wake(task));
+            let stale = if known { None } else { waiter.task.replace(task.clone()) };
+            // Not under the lock: the last of a task's wakers may drop the task, and what that holds of the pool.
+            drop(queue);
+            drop(stale);
+            return Poll::Pending;
+        }
+        queue.vacant.push(ticket);
+        if state == State::Refused {
+            queue.counts.rejected_closed += 1;
+            return Poll::Ready(Err(Refusal::Closed));
+        }
+        queue.counts.waits += 1;
+        queue.count(slots, units);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Withdraws a request. What its ticket was granted goes to the next ones.
+    pub(crate) fn leave(&self, ticket: Option<Ticket>, exit: Exit) {
+        let mut frozen = self.freeze();
+        match exit {
+            Exit::Cancelled => frozen.queue.counts.cancelled += 1,
+            Exit::TimedOut => frozen.queue.counts.rejected_timed_out += 1,
+        }
+        let mut task = None;
+        if let Some(ticket) = ticket {
+            let Waiter { state, slots, units, .. } = frozen.queue.waiters[ticket];
+            match state {
+                State::Waiting => task = frozen.queue.resolve(ticket, State::Refused),
+                State::Granted => frozen.word += slots * SLOT + units,
+                State::Refused => {}
+            }
+            frozen.queue.vacant.push(ticket);
+        }
+        frozen.hand_on();
+        drop(task);
+    }
+
+    /// Takes what an admission of `before` bytes lacks to `after`, whoever waits.
+    pub(crate) fn grow(&self, before: usize, after: usize) -> bool {
+        let wanted = self.units(after) - self.units(before);
+        let taken = self.word.try_update(Ordering::Acquire, Ordering::Relaxed, |word| {
+            (word < FROZEN && units(word) >= wanted).then(|| word - wanted)
+        });
+        match taken {
+            Ok(word) => self.note_peaks(word - wanted),
+            Err(word) if word < FROZEN => return false,
+            Err(_) => return self.freeze().take_free(0, wanted),
+        }
+        true
+    }
+
+    /// Takes back what an admission of `before` bytes has beyond `after`.
+    pub(crate) fn shrink(&self, before: usize, after: usize) {
+        self.give_back(self.units(before) - self.units(after));
+    }
+
+    #[inline]
+    pub(crate) fn end_admission(&self, bytes: usize) {
+        self.give_back(SLOT + self.units(bytes));
+    }
+
+    pub(crate) fn end_reservation(&self, bytes: usize) {
+        let back = self.units(bytes);
+        let mut frozen = self.freeze();
+        frozen.queue.reserved -= back;
+        frozen.word += back;
+        frozen.hand_on();
+    }
+
+    /// Refuses all tickets and all further requests.
+    pub(crate) fn close(&self) {
+        let mut frozen = self.freeze();
+        frozen.queue.closed = true;
+        let mut tasks = Tasks::new();
+        while let Some(ticket) = frozen.queue.head() {
+            tasks.extend(frozen.queue.resolve(ticket, State::Refused));
+        }
+        frozen.wake(tasks);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    pub(crate) fn free(&self) -> Free {
+        self.free_of(self.word.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn statistics(&self) -> PoolStatistics {
+        let queue = self.lock();
+        let word = self.word.load(Ordering::Acquire);
+        let used = self.total - word % COUNT;
+        PoolStatistics {
+            slots: slots(self.total) as usize,
+            slots_in_use: slots(used) as usize,
+            // Who raised the use may not have raised the peak yet.
+            slots_peak: slots(used).max(self.slots_peak.load(Ordering::Relaxed)) as usize,
+            bytes: self.bytes(units(self.total)),
+            bytes_in_use: self.bytes(units(used)),
+            bytes_peak: self.bytes(units(used).max(self.units_peak.load(Ordering::Relaxed))),
+            bytes_reserved: self.bytes(queue.reserved),
+            waiting: queue.waiting,
+            admissions: queue.counts.admissions + word % FROZEN / COUNT,
+            ..queue.counts
+        }
+    }
+
+    #[inline]
+    fn give_back(&self, back: u64) {
+        let given =
+            self.word.try_update(Ordering::Release, Ordering::Relaxed, |word| (word < FROZEN).then(|| word + back));
+        if given.is_err() {
+            self.hand_on(back);
+        }
+    }
+
+    #[cold]
+    fn hand_on(&self, back: u64) {
+        let mut frozen = self.freeze();
+        frozen.word += back;
+        frozen.hand_on();
+    }
+
+    /// Costs a load each where no peak is passed, which is the rule.
+    #[inline]
+    fn note_peaks(&self, word: u64) {
+        let used = self.total - word % COUNT;
+        for (peak, now) in [(&self.slots_peak, slots(used)), (&self.units_peak, units(used))] {
+            if now > peak.load(Ordering::Relaxed) {
+                peak.fetch_max(now, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // What a panicking thread left behind is whole: code of others never runs in the middle of a change.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn freeze(&self) -> Frozen<'_> {
+        let queue = self.lock();
+        let mut word = self.word.load(Ordering::Acquire);
+        if word < FROZEN {
+            word = self.word.fetch_or(FROZEN, Ordering::Acquire);
+        }
+        Frozen { ledger: self, queue, word: word % FROZEN }
+    }
+
+    fn free_of(&self, word: u64) -> Free {
+        Free {
+            slots: slots(word),
+            all_slots: slots(self.total),
+            bytes: self.bytes(units(word)),
+            all_bytes: self.bytes(units(self.total)),
+        }
+    }
+
+    /// Rounded up, so that never more is lent than there is.
+    #[inline]
+    fn units(&self, bytes: usize) -> u64 {
+        let bytes = bytes as u64;
+        let rest = bytes & ((1 << self.unit) - 1);
+        (bytes >> self.unit) + u64::from(rest > 0)
+    }
+
+    fn bytes(&self, units: u64) -> usize {
+        (units << self.unit) as usize
+    }
+}
+
+/// The ledger with its lock held and its word frozen. The word thaws when this is dropped and nobody waits.
+struct Frozen<'a> {
+    ledger: &'a Ledger,
+    queue: MutexGuard<'a, Queue>,
+    /// Written back in the end, so that it may be changed freely. Without [`FROZEN`].
+    word: u64,
+}
+
+impl Frozen<'_> {
+    /// Takes what is asked for, unless somebody waits or it is not free.
+    fn take(&mut self, request: Request) -> Result<bool, Refusal> {
+        let wanted = self.ledger.units(request.bytes);
+        let total = self.ledger.total;
+        if self.queue.closed {
+            self.queue.counts.rejected_closed += 1;
+            return Err(Refusal::Closed);
+        }
+        if request.slots > slots(total) || wanted > units(total) {
+            self.queue.counts.rejected_never_fits += 1;
+            return Err(Refusal::NeverFits(self.ledger.free_of(total)));
+        }
+        let taken = self.queue.waiting == 0 && self.take_free(request.slots, wanted);
+        if taken {
+            self.queue.count(request.slots, wanted);
+            // The word's count may be full, which is one of the ways to get here.
+            self.queue.counts.admissions += self.word / COUNT;
+            self.word %= COUNT;
+        }
+        Ok(taken)
+    }
+
+    fn take_free(&mut self, wanted_slots: u64, wanted: u64) -> bool {
+        let fits = slots(self.word) >= wanted_slots && units(self.word) >= wanted;
+        if fits {
+            self.word -= wanted_slots * SLOT + wanted;
+            self.ledger.note_peaks(self.word);
+        }
+        fits
+    }
+
+    /// Grants what is free to those that wait, in their order, and wakes them.
+    fn hand_on(mut self) {
+        let mut tasks = Tasks::new();
+        while let Some(ticket) = self.queue.head() {
+            let Waiter { slots, units, .. } = self.queue.waiters[ticket];
+            if !self.take_free(slots, units) {
+                break;
+            }
+            tasks.extend(self.queue.resolve(ticket, State::Granted));
+        }
+        self.wake(tasks);
+    }
+
+    /// Not under the lock: a task may run at once and use the pool.
+    fn wake(self, tasks: Tasks) {
+        drop(self);
+        tasks.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let thaws = self.queue.waiting == 0 && !self.queue.closed;
+        let frozen = if thaws { 0 } else { FROZEN };
+        self.ledger.word.store(self.word + frozen, Ordering::Release);
+    }
+}
+
+/// Who waits, in a ring of places that are used again, and what is counted under the lock.
+struct Queue {
+    /// The first is nobody: it closes the ring, after the last waiter and before the first.
+    waiters: Vec<Waiter>,
+    vacant: Vec<Ticket>,
+    waiting: usize,
+    closed: bool,
+    /// Units that reservations hold.
+    reserved: u64,
+    /// Without what is counted in the word.
+    counts: PoolStatistics,
+}
+
+struct Waiter {
+    state: State,
+    slots: u64,
+    units: u64,
+    task: Option<Waker>,
+    before: Ticket,
+    after: Ticket,
+}
+
+/// A waiter leaves the ring when it is granted or refused, but keeps its place until it knows.
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Waiting,
+    Granted,
+    Refused,
+}
+
+/// Most releases wake one task. More than these are rare enough to allocate.
+type Tasks = SmallVec<[Waker; 8]>;
+
+impl Queue {
+    fn new() -> Queue {
+        let nobody = Waiter { state: State::Waiting, slots: 0, units: 0, task: None, before: 0, after: 0 };
+        let counts = PoolStatistics::default();
+        Queue { waiters: vec![nobody], vacant: Vec::new(), waiting: 0, closed: false, reserved: 0, counts }
+    }
+
+    fn head(&self) -> Option<Ticket> {
+        (self.waiting > 0).then_some(self.waiters[0].after)
+    }
+
+    fn push(&mut self, slots: u64, units: u64, task: Waker) -> Ticket {
+        let last = self.waiters[0].before;
+        let waiter = Waiter { state: State::Waiting, slots, units, task: Some(task), before: last, after: 0 };
+        let ticket = self.vacant.pop().unwrap_or(self.waiters.len());
+        match self.waiters.get_mut(ticket) {
+            Some(place) => *place = waiter,
+            None => self.waiters.push(waiter),
+        }
+        self.waiters[last].after = ticket;
+        self.waiters[0].before = ticket;
+        self.waiting += 1;
+        ticket
+    }
+
+    /// Takes a waiter out of the ring and gives its task.
+    fn resolve(&mut self, ticket: Ticket, state: State) -> Option<Waker> {
+        let waiter = &mut self.waiters[ticket];
+        waiter.state = state;
+        let (task, before, after) = (waiter.task.take(), waiter.before, waiter.after);
+        self.waiters[before].after = after;
+        self.waiters[after].before = before;
+        self.waiting -= 1;
+        task
+    }
+
+    fn count(&mut self, slots: u64, units: u64) {
+        self.counts.admissions += slots;
+        if slots == 0 {
+            self.counts.reservations += 1;
+            self.reserved += units;
+        }
+    }
+}
+
+fn slots(word: u64) -> u64 {
+    word / SLOT % (SLOTS_MAX + 1)
+}
+
+fn units(word: u64) -> u64 {
+    word % SLOT
+}
