@@ -1,0 +1,40 @@
+//! What is measured: averages, distributions and counts, and their text for Prometheus.
+//!
+//! Nothing here reads a clock, takes a lock on its way, or knows models, pools or engines: times come in with what is
+//! recorded. All recorders take `&self` from any number of threads, and none of their updates is lost.
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//! use apple_silicon::ane::metrics::{Observation, Outcome, PerformanceTracker};
+//!
+//! let tracker = PerformanceTracker::new();
+//! let ms = Duration::from_millis;
+//! tracker.record(&Observation {
+//!     ended: Instant::now(),
+//!     outcome: Outcome::Succeeded,
+//!     items: 1,
+//!     total: ms(25),
+//!     queue: ms(4),
+//!     batch: ms(1),
+//!     compute: ms(20),
+//! });
+//! let summary = tracker.get_summary();
+//! assert_eq!((summary.total_inferences, summary.average_latency_ms), (1, 25.0));
+//! assert!((summary.average_throughput_ips - 40.0).abs() < 0.01);
+//! ```
+
+pub mod ewma;
+pub mod histogram;
+mod outcome;
+pub mod prometheus;
+mod sizes;
+mod summary;
+mod throughput;
+mod tracker;
+
+pub use ewma::{Ewma, TimedEwma};
+pub use histogram::{Histogram, HistogramSnapshot};
+pub use outcome::{ErrorCounts, ErrorKind, Outcome};
+pub use sizes::SizeCounts;
+pub use summary::{Measurements, Percentiles, PerformanceSummary};
+pub use tracker::{Observation, PerformanceTracker};
