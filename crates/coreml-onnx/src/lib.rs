@@ -8,6 +8,7 @@ mod error;
 mod layers;
 mod lower;
 mod onnx;
+mod plan;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use coreml_format::{
 pub use error::{LowerError, UnsupportedOp};
 pub use lower::ops;
 pub use onnx::{Element, Node, OnnxModel, Port, Storage, Weight};
+pub use plan::{Certainty, InferredValue, MemoryPlan, PlannedTensor, Role};
 
 /// What to lower, and how.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +32,9 @@ pub struct LowerOptions {
     pub half_io: bool,
     /// The engine has no fp16 type: where the program casts to fp16, round by arithmetic instead.
     pub without_fp16: bool,
+    /// Round every floating-point input and every operation's result to fp16, as the Neural Engine does. Shows what half
+    /// precision does to a model's numbers; weights stay as they are stored.
+    pub round_to_fp16: bool,
 }
 
 /// A lowered model: the ONNX graph and how the model's features map to its ports.

@@ -45,6 +45,7 @@ pub(super) fn inputs<'a>(
             | FeatureKind::State(_) => Err("it is neither an array nor an image".into()),
         };
         let blob = blob.map_err(|fault| LowerError::Model(format!("input {:?}: {}", feature.name, fault.0)))?;
+        let blob = if options.round_to_fp16 { blob.same(onnx.round_half(blob.value())) } else { blob };
         blobs.insert(&feature.name, blob);
         bindings.push(InputBinding { feature: feature.clone(), port: bindings.len() });
     }

@@ -44,7 +44,7 @@ pub(crate) fn lower(model: &Model, network: &NeuralNetwork, options: &LowerOptio
     let mut onnx = OnnxBuilder::new(options.without_fp16);
     let (inputs, mut blobs) = interface::inputs(network, interface, options, &mut onnx)?;
     for layer in &network.layers {
-        lower_layer(layer, &mut blobs, &mut onnx).map_err(|fault| LowerError::Op {
+        lower_layer(layer, options, &mut blobs, &mut onnx).map_err(|fault| LowerError::Op {
             kind: layer.kind.name().to_owned(),
             name: error::shorten(&layer.name),
             reason: fault.0,
@@ -54,13 +54,20 @@ pub(crate) fn lower(model: &Model, network: &NeuralNetwork, options: &LowerOptio
     Ok(Lowered { model: onnx.finish("main", ports), interface: interface.clone(), inputs, outputs, states: Vec::new() })
 }
 
-fn lower_layer<'a>(layer: &'a Layer, blobs: &mut Blobs<'a>, onnx: &mut OnnxBuilder) -> Result<(), Fault> {
+fn lower_layer<'a>(
+    layer: &'a Layer,
+    options: &LowerOptions,
+    blobs: &mut Blobs<'a>,
+    onnx: &mut OnnxBuilder,
+) -> Result<(), Fault> {
     let [output] = &layer.outputs[..] else {
         return Err(format!("expected one output, and it has {}", layer.outputs.len()).into());
     };
     onnx.begin(&layer.name);
     let result = run(&LayerReader::new(layer, blobs)?, onnx)?.checked()?;
-    let value = onnx.end(vec![result.value().clone()], &[output]).pop().expect("one result was given");
+    let value = result.value();
+    let value = if options.round_to_fp16 { onnx.round_half(value) } else { value.clone() };
+    let value = onnx.end(vec![value], &[output]).pop().expect("one result was given");
     blobs.insert(output, result.same(value));
     Ok(())
 }

@@ -30,6 +30,7 @@ pub(super) fn lower(model: &Model, program: &Program, options: &LowerOptions) ->
         scope: Scope::new(),
         states: Vec::new(),
         depth: 0,
+        round_to_fp16: options.round_to_fp16,
     };
     let inputs = lowerer.inputs(function, &interface, options)?;
     lowerer.block(&function.block)?;
@@ -67,6 +68,8 @@ pub(super) struct Lowerer<'a> {
     pub(super) states: Vec<State>,
     /// How many nested graphs are open.
     pub(super) depth: usize,
+    /// Whether results are rounded to fp16.
+    round_to_fp16: bool,
 }
 
 /// A state on its way through the function.
@@ -120,7 +123,10 @@ impl<'a> Lowerer<'a> {
             return Err(LowerError::Model(format!("input {:?} of type {} cannot be lowered", input.name, input.ty)));
         };
         let port = self.onnx.input(&input.name, if half { Element::F16 } else { element }, dims);
-        Ok(typed(self.onnx.cast(&port, element), &input.ty))
+        let value = self.onnx.cast(&port, element);
+        // What the caller gives for an fp16 input is fp32 here, and not rounded.
+        let value = if self.round_to_fp16 { self.onnx.round_half(&value) } else { value };
+        Ok(typed(value, &input.ty))
     }
 
     /// Lowers every operation of a block, in order.
@@ -164,7 +170,7 @@ impl<'a> Lowerer<'a> {
         let mut checked = Vec::with_capacity(op.outputs.len());
         for (out, value) in op.outputs.iter().zip(results) {
             let declared = out.ty.as_tensor().and_then(|t| Element::carrier(t.dtype));
-            checked.push(match (declared, value.element()) {
+            let value = match (declared, value.element()) {
                 (Some(declared), given) if declared == given => value,
                 // ONNX gives indices and shapes as int64, which MIL has as int32.
                 (Some(Element::I32), Element::I64) => self.onnx.cast(&value, Element::I32),
@@ -173,7 +179,8 @@ impl<'a> Lowerer<'a> {
                         format!("its operands give {given:?} where {} is declared for {:?}", out.ty, out.name).into()
                     );
                 }
-            });
+            };
+            checked.push(if self.round_to_fp16 { self.onnx.round_half(&value) } else { value });
         }
         Ok(checked)
     }

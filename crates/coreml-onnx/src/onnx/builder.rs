@@ -92,6 +92,8 @@ pub(crate) struct OnnxBuilder {
     undo: HashMap<Rc<str>, (&'static str, Vec<i64>, Value)>,
     /// What `undo` got from the operation that is being lowered.
     undo_of_op: Vec<Rc<str>>,
+    /// The dimensions that the model declares for a value, by its name, as far as a node reads it.
+    declared: HashMap<Rc<str>, Vec<Option<usize>>>,
     /// Values that became outputs, by their inner names.
     moved: HashMap<Rc<str>, String>,
     made: HashMap<(Element, Vec<usize>, Bytes), Value>,
@@ -121,6 +123,7 @@ impl OnnxBuilder {
             shared: HashMap::new(),
             undo: HashMap::new(),
             undo_of_op: Vec::new(),
+            declared: HashMap::new(),
             moved: HashMap::new(),
             made: HashMap::new(),
             op: (String::new(), 0),
@@ -271,7 +274,10 @@ impl OnnxBuilder {
                 self.node("Identity").arg(&source).out_named(value.element, name.as_str().into());
             }
             infos.push(value_info(&name, value.element, value.dims()));
-            let dims = value.dims().unwrap_or_default().iter().map(fixed).collect();
+            let dims: Vec<Option<usize>> = value.dims().unwrap_or_default().iter().map(fixed).collect();
+            if value.dims.is_some() {
+                self.declared.insert(name.as_str().into(), dims.clone());
+            }
             ports.push(Port { name, element: value.element, dims });
         }
         self.remove_dead(&ports);
@@ -286,7 +292,8 @@ impl OnnxBuilder {
             input: self.inputs.iter().map(info).collect(),
             output: infos,
         };
-        OnnxModel { graph, inputs: self.inputs, outputs: ports, weights: self.weights }
+        let declared = self.declared.into_iter().map(|(name, dims)| (name.to_string(), dims)).collect();
+        OnnxModel { graph, inputs: self.inputs, outputs: ports, weights: self.weights, declared }
     }
 
     pub(super) fn without_fp16(&self) -> bool {
@@ -342,7 +349,12 @@ impl OnnxBuilder {
 
     /// The name by which a node reads a value. A constant is written when it is first read.
     fn read(&mut self, value: &Value) -> Rc<str> {
-        let Some(source) = value.constant.clone() else { return value.name.clone() };
+        let Some(source) = value.constant.clone() else {
+            if let Some(dims) = &value.dims {
+                self.declared.entry(value.name.clone()).or_insert_with(|| dims.iter().map(fixed).collect());
+            }
+            return value.name.clone();
+        };
         if let Some(name) = self.written.get(&value.name) {
             return name.clone();
         }

@@ -46,6 +46,12 @@ impl Element {
         }
     }
 
+    /// The type of this number in `TensorProto.DataType`, where we write it.
+    pub(crate) fn from_number(number: i32) -> Option<Element> {
+        use Element::*;
+        [F32, F16, I64, I32, I8, U8, I16, U16, Bool].into_iter().find(|element| element.number() == number)
+    }
+
     /// Bytes an element.
     pub fn size(self) -> usize {
         match self {

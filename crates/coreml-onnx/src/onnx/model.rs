@@ -1,6 +1,6 @@
 //! The ONNX model that lowering gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use prost::Message;
@@ -26,6 +26,8 @@ pub struct OnnxModel {
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
     pub(crate) weights: Vec<Weight>,
+    /// Dimensions that the Core ML model declares, by the names of values; `None` where open. They do not always hold.
+    pub(crate) declared: HashMap<String, Vec<Option<usize>>>,
 }
 
 /// An input or output of the graph.
