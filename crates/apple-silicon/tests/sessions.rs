@@ -4,6 +4,8 @@
 //! One test for each kind of layer: ONNX Runtime reorders the weights of convolutions when it optimises, and packs
 //! those of matrix products. Memory is looked at on Linux only.
 
+mod support;
+
 use std::{env, fs, num::NonZeroUsize, path::Path, process::Command, sync::Barrier, thread};
 
 use apple_silicon::ane::{
@@ -12,6 +14,8 @@ use apple_silicon::ane::{
     limits::{Cancel, Limits},
     models::coreml_model::{CoreMlModel, LoadOptions},
 };
+
+use support::network::{convolution, inner_product, neural_network};
 
 const MIB: f64 = (1 << 20) as f64;
 const SESSIONS: usize = 4;
@@ -140,66 +144,4 @@ fn resident() -> f64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: f64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
     pages * 4096.0 / MIB
-}
-
-// A small writer of Core ML's messages; numbers are those of `Model.proto` and `NeuralNetwork.proto`.
-
-fn neural_network(shape: &[usize], layers: &[Vec<u8>]) -> Vec<u8> {
-    const FLOAT32: u64 = 65568;
-    let array = [packed(1, shape), number(2, FLOAT32)].concat();
-    let feature = |tag, name: &str| bytes(tag, &[bytes(1, name.as_bytes()), bytes(3, &bytes(5, &array))].concat());
-    let description = [feature(1, "x0"), feature(10, &format!("x{}", layers.len()))].concat();
-    const EXACT_ARRAY_MAPPING: u64 = 1;
-    let network = [layers.concat(), number(5, EXACT_ARRAY_MAPPING)].concat();
-    [number(1, 4), bytes(2, &description), bytes(500, &network)].concat()
-}
-
-/// A convolution of 3 x 3 with as many channels on both sides.
-fn convolution(n: usize, channels: usize) -> Vec<u8> {
-    let same = bytes(51, &[]);
-    let sizes = [number(1, channels as u64), number(2, channels as u64), number(10, 1)].concat();
-    let windows = [packed(20, &[3, 3]), packed(30, &[1, 1]), packed(40, &[1, 1])].concat();
-    layer(n, 100, &[sizes, windows, same, bytes(90, &weights(n, channels * channels * 9))].concat())
-}
-
-fn inner_product(n: usize, width: usize) -> Vec<u8> {
-    let sizes = [number(1, width as u64), number(2, width as u64)].concat();
-    layer(n, 140, &[sizes, bytes(20, &weights(n, width * width))].concat())
-}
-
-fn layer(n: usize, kind: u64, parameters: &[u8]) -> Vec<u8> {
-    let name = |n| format!("x{n}").into_bytes();
-    bytes(1, &[bytes(1, &name(n)), bytes(2, &name(n)), bytes(3, &name(n + 1)), bytes(kind, parameters)].concat())
-}
-
-/// Packed floats, different for each layer, since ONNX Runtime merges constants that are equal.
-fn weights(n: usize, count: usize) -> Vec<u8> {
-    let mut state = 12345 + n as u32;
-    let values = (0..count).flat_map(|_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        ((state >> 8) as f32 / (1 << 24) as f32 * 0.02 - 0.01).to_le_bytes()
-    });
-    bytes(1, &values.collect::<Vec<u8>>())
-}
-
-fn bytes(tag: u64, content: &[u8]) -> Vec<u8> {
-    [varint(tag << 3 | 2), varint(content.len() as u64), content.to_vec()].concat()
-}
-
-fn number(tag: u64, value: u64) -> Vec<u8> {
-    [varint(tag << 3), varint(value)].concat()
-}
-
-fn packed(tag: u64, values: &[usize]) -> Vec<u8> {
-    bytes(tag, &values.iter().flat_map(|&v| varint(v as u64)).collect::<Vec<u8>>())
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-    out
 }

@@ -59,6 +59,8 @@ impl ANEError {
     pub(crate) fn of_model(self, path: &std::path::Path) -> ANEError {
         match self {
             ANEError::CompilationFailed(why) => ANEError::CompilationFailed(format!("{}: {why}", path.display())),
+            ANEError::InvalidShape(why) => ANEError::InvalidShape(format!("{}: {why}", path.display())),
+            ANEError::UnsupportedPrecision(why) => ANEError::UnsupportedPrecision(format!("{}: {why}", path.display())),
             other => other,
         }
     }

@@ -6,6 +6,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
+    task::Waker,
     thread,
     time::{Duration, Instant},
 };
@@ -84,14 +85,15 @@ struct CancelState {
 }
 
 /// What is told when a limit is reached. It is called with a lock held, so it must be quick and must not arm or
-/// disarm alarms.
+/// disarm alarms; the task that it gives is woken when the lock is free.
 pub(crate) trait Alarm: Send + Sync {
-    fn ring(&self);
+    fn ring(&self) -> Option<Waker>;
 }
 
 impl<F: Fn() + Send + Sync> Alarm for F {
-    fn ring(&self) {
+    fn ring(&self) -> Option<Waker> {
         self();
+        None
     }
 }
 
@@ -106,7 +108,9 @@ impl Cancel {
     pub fn cancel(&self) {
         let mut state = lock(&self.state);
         state.cancelled = true;
-        state.alarms.iter().for_each(|(_, alarm)| alarm.ring());
+        let tasks: Vec<Waker> = state.alarms.iter().filter_map(|(_, alarm)| alarm.ring()).collect();
+        drop(state);
+        tasks.into_iter().for_each(Waker::wake);
     }
 
     /// Whether the handle has been used.
@@ -116,12 +120,12 @@ impl Cancel {
 
     fn add(&self, alarm: Arc<dyn Alarm>) -> u64 {
         let mut state = lock(&self.state);
-        if state.cancelled {
-            alarm.ring();
-        }
+        let task = if state.cancelled { alarm.ring() } else { None };
         state.next += 1;
         let id = state.next;
         state.alarms.push((id, alarm));
+        drop(state);
+        task.into_iter().for_each(Waker::wake);
         id
     }
 
@@ -195,13 +199,19 @@ impl Timer {
         // Without a thread, deadlines are still checked before and after each run.
         let _ = thread::Builder::new().name("ane-deadlines".to_owned()).spawn(move || {
             let (clock, sooner) = &*seen;
+            let mut rang = Vec::new();
             let mut guard = lock(clock);
             loop {
                 let now = Instant::now();
                 while guard.alarms.front().is_some_and(|((at, _), _)| *at <= now) {
-                    if let Some((_, alarm)) = guard.alarms.pop_front() {
-                        alarm.ring();
-                    }
+                    rang.extend(guard.alarms.pop_front().map(|(_, alarm)| (alarm.ring(), alarm)));
+                }
+                if !rang.is_empty() {
+                    // Waking and dropping may run anything, which may arm and disarm alarms.
+                    drop(guard);
+                    rang.drain(..).filter_map(|(task, _)| task).for_each(Waker::wake);
+                    guard = lock(clock);
+                    continue;
                 }
                 guard.looks_at = guard.alarms.front().map(|((at, _), _)| *at);
                 guard = match guard.looks_at.map(|at| at.saturating_duration_since(now)) {

@@ -12,8 +12,18 @@
 //! # }
 //! ```
 
+mod blocking;
+pub mod compat;
+mod deadlines;
 pub mod engines;
 pub mod errors;
 pub mod features;
+pub mod health;
+pub mod infer;
+mod ledger;
 pub mod limits;
+pub mod manager;
+pub mod metrics;
 pub mod models;
+pub mod resource_pool;
+mod sync;

@@ -1,6 +1,8 @@
 //! What the tests on whole models share: reading npz files, and comparing outputs with what is in them.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod network;
+
 use std::{
     fs::File,
     io::Read,

@@ -17,7 +17,7 @@ use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
 use coreml_onnx::OnnxModel;
 
 pub use self::install::{Progress, install};
-pub(crate) use self::tensor::{Data, Shape, Tensor};
+pub(crate) use self::tensor::{Data, Shape, Tensor, unsupported};
 use super::{
     errors::{ANEError, Result},
     limits::Limits,

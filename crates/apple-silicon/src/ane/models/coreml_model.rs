@@ -1,24 +1,38 @@
 //! A Core ML model that is ready to predict.
 
 use std::{
-    fmt,
+    fmt, iter,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use coreml_format::{
     Model,
-    schema::{Interface, Schema},
+    schema::{FeatureKind, Interface, Schema},
 };
 use coreml_onnx::{InputBinding, LowerOptions, Lowered, OutputBinding, Port, StateBinding};
 
-use super::{inputs, outputs};
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    compatibility::{self, Obstacle},
+    inputs, outputs,
+    vector::VectorForm,
+};
 use crate::ane::{
-    engines::{self, Choice, Engine, EngineChoice, EngineOptions, LoadedEngineModel, Tensor},
+    engines::{self, Choice, Engine, EngineChoice, EngineOptions, LoadedEngineModel, Shape, Take, Tensor},
     errors::{ANEError, Result},
     features::Features,
+    infer::{ComputeUnit, Precision},
     limits::Limits,
+};
+
+pub use super::loaded::{
+    CompilationOptions, LoadedModel, estimate_memory_usage, load_model, validate_ane_compatibility,
 };
 
 /// How to load a model.
@@ -28,6 +42,10 @@ pub struct LoadOptions {
     pub engine: EngineChoice,
     /// The function of a multi-function model; the model's default where `None`.
     pub function: Option<String>,
+    /// What to compute in; the engine's own precision where `None`, which is fp32 off Apple.
+    pub precision: Option<Precision>,
+    /// Folder where the compiled model is kept; it is not kept where `None`.
+    pub compiled: Option<PathBuf>,
     /// Threads within one operation; the engine's own choice where `None`. ONNX Runtime shares one pool of threads
     /// of the size that the first model asked for; a model that asks for another size has threads of its own.
     pub threads: Option<NonZeroUsize>,
@@ -43,6 +61,8 @@ impl Default for LoadOptions {
         LoadOptions {
             engine: EngineChoice::default(),
             function: None,
+            precision: None,
+            compiled: None,
             threads: None,
             max_sessions: const { NonZeroUsize::new(4).unwrap() },
         }
@@ -62,6 +82,12 @@ pub struct CoreMlModel {
     input_ports: Vec<Port>,
     output_ports: usize,
     weight_bytes: usize,
+    working_set: WorkingSet,
+    precision: Precision,
+    obstacles: Vec<Obstacle>,
+    /// How it takes one vector, or why it does not.
+    vector: Result<VectorForm, String>,
+    zeros: OnceLock<Result<State>>,
     /// Tells this model's states from those of others.
     id: u64,
 }
@@ -80,15 +106,27 @@ impl CoreMlModel {
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<CoreMlModel> {
         let model = Model::open(path.as_ref())?;
         let (engine, choice) = engines::select(options.engine, options.threads)?;
+        let precision = options.precision.unwrap_or(Precision::Fp32);
+        if precision == Precision::Int8 {
+            return Err(ANEError::UnsupportedPrecision(format!(
+                "{}: {} does not compute in int8; choose \"fp32\" or \"fp16\"",
+                path.as_ref().display(),
+                engine.name()
+            )));
+        }
         let lower = LowerOptions {
             function: options.function.clone(),
             without_fp16: !engine.has_fp16(),
+            round_to_fp16: precision == Precision::Fp16,
             ..LowerOptions::default()
         };
         let lowered = coreml_onnx::lower(&model, &lower).map_err(|e| ANEError::from(e).of_model(path.as_ref()))?;
+        let obstacles = compatibility::examine(&model, options.function.as_deref());
         // Then only the lowered model refers to the mapped files.
         drop(model.kind);
-        CoreMlModel::with_engine(&*engine, choice, lowered, model.schema, path.as_ref(), options)
+        let mut loaded = CoreMlModel::with_engine(&*engine, choice, lowered, model.schema, path.as_ref(), options)?;
+        loaded.obstacles = obstacles;
+        Ok(loaded)
     }
 
     fn with_engine(
@@ -100,6 +138,7 @@ impl CoreMlModel {
         options: &LoadOptions,
     ) -> Result<CoreMlModel> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let precision = options.precision.unwrap_or(Precision::Fp32);
         let options = EngineOptions { threads: options.threads, max_sessions: options.max_sessions };
         engine.check(&lowered.model).map_err(|refusal| ANEError::from(refusal).of_model(path))?;
         let input_ports = lowered.model.inputs().to_vec();
@@ -113,6 +152,11 @@ impl CoreMlModel {
             input_ports,
             output_ports,
             weight_bytes,
+            working_set: WorkingSet { bytes: 0, elements: 1 },
+            precision,
+            obstacles: Vec::new(),
+            vector: VectorForm::of(&lowered.inputs, &lowered.outputs),
+            zeros: OnceLock::new(),
             interface: lowered.interface,
             inputs: lowered.inputs,
             outputs: lowered.outputs,
@@ -146,6 +190,55 @@ impl CoreMlModel {
         self.weight_bytes
     }
 
+    /// What it computes in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// What it runs on.
+    pub fn compute_unit(&self) -> ComputeUnit {
+        // Core ML, which has others, is an engine of its own.
+        ComputeUnit::Cpu
+    }
+
+    /// Bytes of the weights, and of the working set of one run on inputs of the default shapes: everything but the
+    /// inputs that is in memory at a time, from the liveness of each tensor.
+    pub fn memory_bytes(&self) -> usize {
+        self.weight_bytes.saturating_add(self.working_set.bytes)
+    }
+
+    /// The working set of a run on inputs of the default shapes.
+    pub(crate) fn working_set_bytes_of_default(&self) -> usize {
+        self.working_set.bytes
+    }
+
+    /// The working set of a run on so many samples.
+    pub(crate) fn working_set_bytes(&self, samples: usize) -> usize {
+        let default = self.vector.as_ref().map_or(1, VectorForm::default_samples);
+        scaled(self.working_set.bytes, samples, default)
+    }
+
+    /// The working set of a run on inputs of so many elements.
+    pub(crate) fn working_set_bytes_of(&self, elements: usize) -> usize {
+        scaled(self.working_set.bytes, elements, self.working_set.elements)
+    }
+
+    /// What keeps it from the Neural Engine, as far as its structure tells.
+    pub fn obstacles(&self) -> &[Obstacle] {
+        &self.obstacles
+    }
+
+    /// TEMP
+    pub(crate) fn load_within(
+        path: &Path,
+        options: &LoadOptions,
+        admit: impl FnOnce(usize, usize) -> Result<()>,
+    ) -> Result<CoreMlModel> {
+        let model = CoreMlModel::load(path, options)?;
+        admit(model.weight_bytes, model.working_set.bytes)?;
+        Ok(model)
+    }
+
     /// Predicts. A model with state starts from zeros, and what it would remember is lost.
     ///
     /// # Errors
@@ -169,43 +262,33 @@ impl CoreMlModel {
     /// # Errors
     /// As [`CoreMlModel::predict`]; and [`ANEError::Timeout`] past the deadline.
     pub fn predict_within(&self, features: &Features, state: Option<&mut State>, limits: &Limits) -> Result<Features> {
-        let mut scratch;
-        let state = match state {
-            Some(state) if state.model != self.id => {
-                return Err(ANEError::InvalidShape(
-                    "the state was made by another model; use its own `new_state`".to_owned(),
-                ));
-            }
-            Some(state) => state,
-            None => {
-                scratch = self.new_state()?;
-                &mut scratch
-            }
-        };
-        let mut tensors = vec![None; self.input_ports.len()];
-        for (binding, tensor) in self.inputs.iter().zip(inputs::prepare(&self.inputs, &self.input_ports, features)?) {
-            tensors[binding.port] = Some(tensor);
-        }
-        for (binding, tensor) in self.states.iter().zip(&state.tensors) {
-            tensors[binding.input] = Some(tensor.borrowed());
-        }
-        let tensors: Option<Vec<Tensor<'_>>> = tensors.into_iter().collect();
-        let tensors = tensors.ok_or_else(|| ANEError::Internal("a port of the graph has no feature".to_owned()))?;
-        let mut results: Vec<Option<Tensor<'static>>> = vec![None; self.output_ports];
-        self.engine.run(&tensors, limits, &mut |port, tensor| {
-            let place = results.get_mut(port);
-            *place.ok_or_else(|| ANEError::Internal("an engine gave an output too many".to_owned()))? =
-                Some(tensor.into_owned());
-            Ok(())
-        })?;
+        let before = state.as_deref();
+        let tensors = self.tensors(features, before)?;
+        let mut results = self.no_results();
+        self.run(&tensors, limits, &mut |port, tensor| put(&mut results, port, tensor))?;
         drop(tensors);
-        let features = outputs::collect(&self.outputs, &mut results, self.is_fixed())?;
-        for (binding, tensor) in self.states.iter().zip(&mut state.tensors) {
-            if let Some(new) = binding.output.and_then(|port| results[port].take()) {
-                *tensor = new;
-            }
+        let features = self.collect(&mut results)?;
+        if let Some(state) = state {
+            *state = self.state_after(state, &mut results);
         }
         Ok(features)
+    }
+
+    /// Runs the engine's session on this thread, on one vector, and appends what it gives to `output`. For callers who have
+    /// threads and limits of their own; nothing is allocated but by the engine, where `output` has room.
+    ///
+    /// # Errors
+    /// As [`CoreMlModel::predict`]; and [`ANEError::InvalidShape`] for a model that takes more than one vector.
+    pub fn predict_vector(&self, input: &[f32], output: &mut Vec<f32>) -> Result<()> {
+        let form = self.vector()?;
+        let part = form.whole(input.len(), self.vector_port())?;
+        let tensors = self.vector_tensors(input, part.samples)?;
+        self.run(&tensors, &Limits::default(), &mut |port, tensor| {
+            if port == form.port {
+                form.append(&tensor.data, output);
+            }
+            Ok(())
+        })
     }
 
     /// State of zeros, for [`CoreMlModel::predict_with_state`]. Empty for a model that has none.
@@ -214,14 +297,110 @@ impl CoreMlModel {
     /// [`ANEError::Internal`] for a state whose size the model does not say, and
     /// [`ANEError::MemoryAllocationFailed`] for one that no memory holds.
     pub fn new_state(&self) -> Result<State> {
-        let zeros = |binding: &StateBinding| {
+        self.zeros().cloned()
+    }
+
+    /// One tensor for each input port: features, and what the state holds.
+    pub(crate) fn tensors<'a>(&'a self, features: &'a Features, state: Option<&'a State>) -> Result<Tensors<'a>> {
+        let prepared = inputs::prepare(&self.inputs, &self.input_ports, features)?;
+        self.arranged(self.inputs.iter().zip(prepared).map(|(binding, tensor)| (binding.port, tensor)), state)
+    }
+
+    /// One tensor for each input port, where the model takes one vector.
+    pub(crate) fn vector_tensors<'a>(&'a self, values: &'a [f32], samples: usize) -> Result<Tensors<'a>> {
+        let port = self.inputs[0].port;
+        let tensor = self.vector()?.tensor(values, samples, &self.input_ports[port])?;
+        self.arranged(iter::once((port, tensor)), None)
+    }
+
+    /// How the model takes and gives one vector.
+    ///
+    /// # Errors
+    /// [`ANEError::InvalidShape`] for a model of several inputs, or whose input is no vector.
+    pub(crate) fn vector(&self) -> Result<&VectorForm> {
+        self.vector.as_ref().map_err(|why| ANEError::InvalidShape(why.clone()))
+    }
+
+    /// The port of the one input of a model that takes a vector.
+    pub(crate) fn vector_port(&self) -> &Port {
+        &self.input_ports[self.inputs[0].port]
+    }
+
+    fn arranged<'a>(
+        &'a self,
+        features: impl Iterator<Item = (usize, Tensor<'a>)>,
+        state: Option<&'a State>,
+    ) -> Result<Tensors<'a>> {
+        let state = match state {
+            Some(state) if state.model != self.id => {
+                return Err(ANEError::InvalidShape(
+                    "the state was made by another model; use its own `new_state`".to_owned(),
+                ));
+            }
+            Some(state) => state,
+            None => self.zeros()?,
+        };
+        let mut places: SmallVec<[Option<Tensor<'a>>; 4]> = smallvec![None; self.input_ports.len()];
+        for (port, tensor) in features {
+            places[port] = Some(tensor);
+        }
+        for (binding, tensor) in self.states.iter().zip(&state.tensors) {
+            places[binding.input] = Some(tensor.borrowed());
+        }
+        let tensors: Option<Tensors<'a>> = places.into_iter().collect();
+        tensors.ok_or_else(|| ANEError::Internal("a port of the graph has no feature".to_owned()))
+    }
+
+    /// Runs the model on one tensor for each input port.
+    pub(crate) fn run(&self, tensors: &[Tensor<'_>], limits: &Limits, take: &mut Take<'_>) -> Result<()> {
+        self.engine.run(tensors, limits, take)
+    }
+
+    /// Places for the tensor of each output port.
+    pub(crate) fn no_results(&self) -> Results {
+        vec![None; self.output_ports]
+    }
+
+    /// The output features. Tensors that are no state's are moved out of `results`.
+    pub(crate) fn collect(&self, results: &mut [Option<Tensor<'static>>]) -> Result<Features> {
+        outputs::collect(&self.outputs, results, self.is_fixed())
+    }
+
+    /// What the state is after a run.
+    pub(crate) fn state_after(&self, before: &State, results: &mut [Option<Tensor<'static>>]) -> State {
+        let after = |(binding, old): (&StateBinding, &Arc<Tensor<'static>>)| {
+            let new = binding.output.and_then(|port| results[port].take());
+            new.map_or_else(|| old.clone(), Arc::new)
+        };
+        State { model: self.id, tensors: self.states.iter().zip(&before.tensors).map(after).collect() }
+    }
+
+    /// Whether every input is an array that may have the shape that is given for it.
+    pub(crate) fn takes(&self, shape: impl Fn(&InputBinding) -> Option<Shape>) -> bool {
+        self.inputs.iter().all(|input| match &input.feature.kind {
+            FeatureKind::MultiArray(kind) => {
+                shape(input).is_some_and(|shape| inputs::takes_shape(kind, &self.input_ports[input.port], &shape))
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether the model remembers something between predictions.
+    pub(crate) fn has_state(&self) -> bool {
+        !self.states.is_empty()
+    }
+
+    /// The state that every sequence starts with; made once.
+    fn zeros(&self) -> Result<&State> {
+        let zero = |binding: &StateBinding| {
             let port = &self.input_ports[binding.input];
             let shape: Option<Vec<usize>> = port.dims.iter().copied().collect();
             let shape =
                 shape.ok_or_else(|| ANEError::Internal(format!("the state {:?} has no fixed size", binding.name)))?;
-            Tensor::zeros(shape, port.element)
+            Tensor::zeros(shape, port.element).map(Arc::new)
         };
-        Ok(State { model: self.id, tensors: self.states.iter().map(zeros).collect::<Result<_>>()? })
+        let make = || Ok(State { model: self.id, tensors: self.states.iter().map(zero).collect::<Result<_>>()? });
+        self.zeros.get_or_init(make).as_ref().map_err(ANEError::clone)
     }
 
     /// Whether no input has a choice of shapes, so that outputs have the shapes that the model declares.
@@ -240,7 +419,50 @@ impl fmt::Debug for CoreMlModel {
 #[derive(Clone, Debug)]
 pub struct State {
     model: u64,
-    tensors: Vec<Tensor<'static>>,
+    tensors: Vec<Arc<Tensor<'static>>>,
+}
+
+/// Memory of a run on inputs of the default shapes.
+#[derive(Clone, Copy, Debug)]
+struct WorkingSet {
+    bytes: usize,
+    /// Elements of the inputs.
+    elements: usize,
+}
+
+/// A working set for more or less than it was computed for. Activations grow with the first dimension, and no faster
+/// than the inputs with others, but for attention.
+fn scaled(bytes: usize, by: usize, from: usize) -> usize {
+    let scaled = bytes as u128 * by as u128 / from.max(1) as u128;
+    usize::try_from(scaled).unwrap_or(usize::MAX)
+}
+
+/// One tensor for each input port.
+pub(crate) type Tensors<'a> = SmallVec<[Tensor<'a>; 4]>;
+
+/// A place for the tensor of each output port.
+pub(crate) type Results = Vec<Option<Tensor<'static>>>;
+
+/// Keeps an output port's tensor.
+pub(crate) fn put(results: &mut Results, port: usize, tensor: Tensor<'_>) -> Result<()> {
+    let place = results.get_mut(port);
+    let place = place.ok_or_else(|| ANEError::Internal("an engine gave an output too many".to_owned()))?;
+    *place = Some(tensor.into_owned());
+    Ok(())
+}
+
+#[cfg(test)]
+impl CoreMlModel {
+    /// A lowered model on a fake engine.
+    pub(crate) fn on_fake(
+        fake: &crate::ane::engines::fake::Fake,
+        lowered: Lowered,
+        schema: Schema,
+        path: &Path,
+    ) -> CoreMlModel {
+        let choice = Choice { engine: "fake", version: String::new(), reason: "a test".to_owned() };
+        CoreMlModel::with_engine(fake, choice, lowered, schema, path, &LoadOptions::default()).unwrap()
+    }
 }
 
 #[cfg(test)]
@@ -261,8 +483,7 @@ mod tests {
             .join("model.mlpackage");
         let model = Model::open(&path).unwrap();
         let lowered = coreml_onnx::lower(&model, &LowerOptions::default()).unwrap();
-        let choice = Choice { engine: "fake", version: String::new(), reason: "a test".to_owned() };
-        CoreMlModel::with_engine(fake, choice, lowered, model.schema, &path, &LoadOptions::default()).unwrap()
+        CoreMlModel::on_fake(fake, lowered, model.schema, &path)
     }
 
     /// Gives every output port what the first input holds.

@@ -115,7 +115,8 @@ fn carried(elements: Cow<'_, Elements>, element: Element) -> Result<Data<'_>> {
     }
 }
 
-fn takes_shape(kind: &ArrayKind, port: &Port, shape: &[usize]) -> bool {
+/// Whether the model takes an array of this shape.
+pub(super) fn takes_shape(kind: &ArrayKind, port: &Port, shape: &[usize]) -> bool {
     let declared = match &kind.flexibility {
         ShapeFlexibility::Fixed => kind.shape.is_empty() || kind.shape == shape,
         ShapeFlexibility::Enumerated(shapes) => shapes.iter().any(|one| one == shape),

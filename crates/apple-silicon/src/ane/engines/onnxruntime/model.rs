@@ -17,6 +17,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::Waker,
 };
 
 use coreml_onnx::{Element, OnnxModel, Port, Storage, Weight};
@@ -226,10 +227,11 @@ struct Stop {
 }
 
 impl Alarm for Stop {
-    fn ring(&self) {
+    fn ring(&self) -> Option<Waker> {
         self.rang.store(true, Ordering::Release);
         // It fails where the library is broken, and then the run ends by itself.
         let _ = self.options.terminate();
+        None
     }
 }
 

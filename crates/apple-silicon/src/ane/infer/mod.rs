@@ -1,0 +1,22 @@
+//! Running models for many callers.
+//!
+//! A request goes one way: [`execute`] checks it, its model's [`lane`] queues it, [`batch`] joins what came at the same
+//! time, a thread of [`workers`] runs it, and the caller's future has the answer. Knows models and the pool; the
+//! manager knows which models there are.
+
+mod batch;
+pub(crate) mod buffer;
+pub mod execute;
+pub(crate) mod lane;
+mod preferences;
+#[cfg(test)]
+mod tests;
+pub(crate) mod workers;
+
+pub(crate) use self::batch::made_up;
+pub use self::{
+    batch::Batching,
+    buffer::{Buffer, BufferUse, OutputBuffer},
+    execute::{InferenceOptions, InferenceResult, Timing, execute_inference},
+    preferences::{ComputeUnit, ComputeUnits, Precision},
+};

@@ -1,0 +1,156 @@
+//! The threads that run models: as many as there are slots, each started when first needed.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use super::lane::{Cell, Dispatch, Lane, Scratch};
+use crate::ane::{
+    errors::{ANEError, Result},
+    resource_pool::Admission,
+};
+
+/// What a thread is asked to do.
+pub(crate) enum Job {
+    /// Run what waits in the lane, as one batch, in this share of the pool.
+    Run(Arc<Lane>, Admission),
+    /// Run this request alone, in this share of the pool.
+    Alone(Arc<Lane>, Arc<Cell>, Admission),
+    /// The pool has news for a dispatch.
+    Poll(Arc<Dispatch>),
+    /// Requests of the lane have waited for others for as long as they may.
+    Flush(Arc<Lane>),
+}
+
+/// Threads that share one queue of jobs. They end when this is dropped and the queue is empty.
+pub(crate) struct Workers {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    ready: Condvar,
+    max: usize,
+    /// Runs that nobody waits for any more.
+    late: Arc<AtomicUsize>,
+    /// Jobs in the queue, to look at without the lock.
+    queued: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+}
+
+impl Workers {
+    /// At most `max` threads.
+    pub(crate) fn new(max: usize) -> Workers {
+        let (state, ready, late) = (Mutex::default(), Condvar::new(), Arc::default());
+        Workers { shared: Arc::new(Shared { state, ready, max: max.max(1), late, queued: AtomicUsize::new(0) }) }
+    }
+
+    /// Runs that nobody waits for any more, and that have not ended.
+    pub(crate) fn late(&self) -> usize {
+        self.shared.late.load(Ordering::Relaxed)
+    }
+
+    /// Hands a job to the next free thread.
+    ///
+    /// # Errors
+    /// [`ANEError::MemoryAllocationFailed`] where there is no thread and none can be made; the job is dropped.
+    pub(crate) fn push(&self, job: Job) -> Result<()> {
+        let mut state = self.shared.lock();
+        state.jobs.push_back(job);
+        self.shared.queued.store(state.jobs.len(), Ordering::Release);
+        if state.idle >= state.jobs.len() {
+            drop(state);
+            self.shared.ready.notify_one();
+            return Ok(());
+        }
+        if state.threads == self.shared.max {
+            return Ok(());
+        }
+        state.threads += 1;
+        let alone = state.threads == 1;
+        drop(state);
+        let shared = self.shared.clone();
+        match thread::Builder::new().name("ane-worker".to_owned()).spawn(move || shared.work()) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let mut state = self.shared.lock();
+                state.threads -= 1;
+                let stranded = alone.then(|| state.jobs.pop_back()).flatten();
+                drop(state);
+                match stranded {
+                    // Dropped here and not under the lock, since a job may hold an admission.
+                    Some(_) => Err(ANEError::MemoryAllocationFailed(format!("there is no thread to run on: {error}"))),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.ready.notify_all();
+    }
+}
+
+impl Shared {
+    fn work(&self) {
+        let mut scratch = Scratch::new(&self.late);
+        while let Some(job) = self.next() {
+            match job {
+                Job::Run(lane, admission) => lane.run_batch(admission, &mut scratch),
+                Job::Alone(lane, cell, admission) => lane.run_alone(cell, admission, &mut scratch),
+                Job::Poll(dispatch) => dispatch.poll(),
+                Job::Flush(lane) => lane.flush(),
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        /// Looks at the queue before a thread goes to sleep: some five microseconds.
+        const LOOKS: usize = 200;
+        let mut looked = 0;
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                self.queued.store(state.jobs.len(), Ordering::Release);
+                return Some(job);
+            }
+            if state.closed {
+                state.threads -= 1;
+                return None;
+            }
+            if looked < LOOKS {
+                // Callers who ask again at once are back before a thread could go to sleep and be woken.
+                drop(state);
+                while looked < LOOKS && self.queued.load(Ordering::Acquire) == 0 {
+                    looked += 1;
+                    std::hint::spin_loop();
+                }
+                state = self.lock();
+                continue;
+            }
+            state.idle += 1;
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+            looked = 0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,754 @@
+//! The manager: models, and everything that their callers share.
+//!
+//! It knows which models there are and what they may use together. How a request runs is [`infer`](super::infer)'s
+//! business, what fits is the [`Pool`]'s.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    blocking::{on_thread, on_threads},
+    compat::{
+        coreml::{CoreMlCapabilities, detect_coreml_capabilities},
+        iokit::{MemoryStatus, PowerStatus, ThermalStatus, memory_status, power_status, thermal_status},
+    },
+    engines::{self, EngineChoice, Installed},
+    errors::{ANEError, Result},
+    features::Features,
+    health::{self, Facts, HealthStatus},
+    infer::{
+        Batching, Buffer, ComputeUnit, InferenceOptions, InferenceResult, OutputBuffer, Precision,
+        buffer::{BufferUse, Buffers},
+        execute::Call,
+        lane::Lane,
+        workers::Workers,
+    },
+    limits::Limits,
+    metrics::{
+        PerformanceSummary, PerformanceTracker,
+        prometheus::{self, BufferReading, Exposition, ModelReading, PoolReading},
+    },
+    models::coreml_model::{CompilationOptions, CoreMlModel, LoadOptions, State},
+    resource_pool::{Admission, Pool, PoolStatistics, Reservation},
+};
+
+/// What a manager may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ANEConfig {
+    /// Inferences that run at a time.
+    pub max_concurrent_operations: usize,
+    /// Memory for weights, working sets and buffers, in MB of 2^20 bytes.
+    pub memory_pool_mb: usize,
+    /// Milliseconds from a call until its answer, where its options say nothing.
+    pub default_timeout_ms: u64,
+}
+
+impl Default for ANEConfig {
+    /// Four at a time, 1024 MB, 5 seconds.
+    fn default() -> ANEConfig {
+        ANEConfig { max_concurrent_operations: 4, memory_pool_mb: 1024, default_timeout_ms: 5000 }
+    }
+}
+
+/// A loaded model's number. Numbers are not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelId(u64);
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "model {}", self.0)
+    }
+}
+
+/// How to load a model into a manager, beyond what [`CompilationOptions`] say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelOptions {
+    /// Compute units, precision, and where the compiled model is kept.
+    pub compilation: CompilationOptions,
+    /// The engine, the function and the threads. Its precision, its folder and its number of sessions are not used: the
+    /// first two are `compilation`'s, and there is a session for each inference that may run at a time.
+    pub load: LoadOptions,
+    /// How concurrent requests are gathered.
+    pub batching: Batching,
+}
+
+impl From<&CompilationOptions> for ModelOptions {
+    fn from(compilation: &CompilationOptions) -> ModelOptions {
+        ModelOptions { compilation: compilation.clone(), ..ModelOptions::default() }
+    }
+}
+
+/// Manages models and their inferences: what may run at a time, in how much memory, for how long.
+///
+/// Clones are the same manager. Its futures need no particular executor, and dropping one at any point gives back
+/// everything that it had.
+///
+/// ```no_run
+/// use apple_silicon::ane::manager::ANEManager;
+///
+/// # async fn example() -> apple_silicon::ane::errors::Result<()> {
+/// let manager = ANEManager::new()?;
+/// let model = manager.load_model("mobilenet.mlpackage", &Default::default()).await?;
+/// let result = manager.execute_inference(model, &[0.5; 3 * 224 * 224], &Default::default()).await?;
+/// println!("{:?} in {:.2} ms", &result.output[..5], result.execution_time_ms);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ANEManager {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: ANEConfig,
+    pool: Pool,
+    workers: Arc<Workers>,
+    buffers: Arc<Buffers>,
+    models: RwLock<BTreeMap<ModelId, Arc<Entry>>>,
+    /// Models that are being loaded.
+    loading: Mutex<Vec<Key>>,
+    next: AtomicU64,
+    tracker: Arc<PerformanceTracker>,
+}
+
+/// A loaded model.
+struct Entry {
+    id: ModelId,
+    key: Key,
+    lane: Arc<Lane>,
+    /// Its weights' share of the pool.
+    _weights: Reservation,
+}
+
+/// What makes two loads the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    path: PathBuf,
+    load: LoadOptions,
+}
+
+/// A model that a manager holds.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ModelInfo {
+    /// Its number.
+    pub id: ModelId,
+    /// The path that it was loaded from.
+    pub path: PathBuf,
+    /// The function that runs, where the caller named one.
+    pub function: Option<String>,
+    /// The engine that runs it, its version, and why it was chosen.
+    pub engine: String,
+    /// What it runs on.
+    pub compute_unit: ComputeUnit,
+    /// What it computes in.
+    pub precision: Precision,
+    /// Bytes of its weights.
+    pub weight_bytes: usize,
+    /// Bytes of the working set of a run on inputs of the default shapes.
+    pub working_set_bytes: usize,
+    /// What of the batching that was asked for it takes.
+    pub batching: Batching,
+    /// Requests that wait for it.
+    pub waiting: usize,
+}
+
+/// A share of the pool for one inference of one model, from [`ANEManager::request_admission`]. Dropped, it goes back.
+#[derive(Debug)]
+#[must_use = "dropping the admission gives its share back"]
+pub struct ModelAdmission {
+    entry: Arc<Entry>,
+    admission: Admission,
+}
+
+impl ModelAdmission {
+    /// The model that it is for.
+    pub fn model(&self) -> ModelId {
+        self.entry.id
+    }
+
+    /// Bytes of memory that it holds.
+    pub fn bytes(&self) -> usize {
+        self.admission.bytes()
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What the machine has, and what of a manager's limits is in use.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeviceStatus {
+    /// Memory that the manager may use, in MB of 2^20 bytes.
+    pub memory_total_mb: usize,
+    /// What of it is in use: weights, working sets and buffers.
+    pub memory_used_mb: usize,
+    /// Inferences that may run at a time.
+    pub max_concurrent_models: usize,
+    /// Inferences, or batches of them, that run now.
+    pub running: usize,
+    /// Runs that wait for a slot or for memory.
+    pub waiting: usize,
+    /// Models that are loaded.
+    pub models_loaded: usize,
+    /// Whether there is a Neural Engine, and a way to it.
+    pub ane_available: bool,
+    /// Whether Core ML has a GPU.
+    pub gpu_available: bool,
+    /// What models run on, best first.
+    pub compute_units: Vec<ComputeUnit>,
+    /// Engines in the order in which models get them.
+    pub engines: Vec<Installed>,
+    /// How hot it is.
+    pub thermal: ThermalStatus,
+    /// Where power comes from.
+    pub power: PowerStatus,
+    /// The machine's memory.
+    pub memory: MemoryStatus,
+    /// What Core ML can do here.
+    pub capabilities: CoreMlCapabilities,
+}
+
+/// How far a preload has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PreloadProgress {
+    /// The model that was loaded just now.
+    pub path: PathBuf,
+    /// Models loaded so far.
+    pub loaded: usize,
+    /// Models to load.
+    pub total: usize,
+}
+
+impl ANEManager {
+    /// A manager with the default configuration.
+    ///
+    /// # Errors
+    /// None today; a machine without any engine would be one.
+    pub fn new() -> Result<ANEManager> {
+        ANEManager::with_config(ANEConfig::default())
+    }
+
+    /// A manager that may use so much.
+    ///
+    /// # Errors
+    /// [`ANEError::ResourceLimit`] for a configuration in which nothing could ever run.
+    pub fn with_config(config: ANEConfig) -> Result<ANEManager> {
+        for (name, value) in [
+            ("max_concurrent_operations", config.max_concurrent_operations as u64),
+            ("memory_pool_mb", config.memory_pool_mb as u64),
+            ("default_timeout_ms", config.default_timeout_ms),
+        ] {
+            if value == 0 {
+                return Err(ANEError::ResourceLimit(format!(
+                    "with {name} = 0 nothing could ever run; give at least 1"
+                )));
+            }
+        }
+        Ok(ANEManager {
+            shared: Arc::new(Shared {
+                pool: Pool::new(config.max_concurrent_operations, config.memory_pool_mb),
+                workers: Arc::new(Workers::new(config.max_concurrent_operations)),
+                buffers: Arc::default(),
+                models: RwLock::default(),
+                loading: Mutex::default(),
+                next: AtomicU64::new(1),
+                tracker: Arc::new(PerformanceTracker::new()),
+                config,
+            }),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ANEConfig {
+        &self.shared.config
+    }
+
+    /// Loads a model, on a thread of its own. Dropping the future lets the load end and then be thrown away.
+    ///
+    /// # Errors
+    /// As [`CoreMlModel::load`]; [`ANEError::ModelAlreadyLoaded`] with the number that it has, where the same file is
+    /// loaded with the same options; [`ANEError::ResourceLimit`] where the weights and one run do not fit the pool.
+    pub async fn load_model(&self, path: impl AsRef<Path>, options: &CompilationOptions) -> Result<ModelId> {
+        self.load_model_with(path, &options.into()).await
+    }
+
+    /// Loads a model with a choice of engine, function and batching.
+    ///
+    /// # Errors
+    /// As [`ANEManager::load_model`].
+    pub async fn load_model_with(&self, path: impl AsRef<Path>, options: &ModelOptions) -> Result<ModelId> {
+        let (manager, path, options) = (self.clone(), path.as_ref().to_owned(), options.clone());
+        on_thread("ane-loader", move || manager.load_blocking(&path, &options))?.await?
+    }
+
+    fn load_blocking(&self, path: &Path, options: &ModelOptions) -> Result<ModelId> {
+        let compilation = options.compilation.to_load_options()?;
+        let sessions = NonZeroUsize::new(self.shared.config.max_concurrent_operations).unwrap_or(NonZeroUsize::MIN);
+        let load = LoadOptions {
+            precision: compilation.precision,
+            compiled: compilation.compiled,
+            max_sessions: sessions,
+            ..options.load.clone()
+        };
+        // A path that is not there is the loader's to explain.
+        let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let loading = Loading::begin(&self.shared, Key { path: canonical, load })?;
+        let shared = &*self.shared;
+        let mut reservation = None;
+        let model = CoreMlModel::load_within(path, &loading.key.load, |weights, working_set| {
+            reservation = Some(shared.reserve_weights(path, weights, working_set)?);
+            Ok(())
+        })?;
+        let weights = reservation.ok_or_else(|| ANEError::Internal("weights were not counted".to_owned()))?;
+        let batching = options.batching.for_model(&model);
+        let slots = shared.config.max_concurrent_operations;
+        let trackers = [Arc::new(PerformanceTracker::new()), shared.tracker.clone()].into_iter().collect();
+        let (pool, workers) = (shared.pool.clone(), shared.workers.clone());
+        let lane = Lane::new(Arc::new(model), pool, workers, batching, slots, trackers);
+        let id = ModelId(shared.next.fetch_add(1, Ordering::Relaxed));
+        let entry = Entry { id, key: loading.key.clone(), lane, _weights: weights };
+        shared.models_mut().insert(id, Arc::new(entry));
+        drop(loading);
+        tracing::info!(model = id.0, path = %path.display(), "loaded");
+        Ok(id)
+    }
+
+    /// Unloads a model. Inferences that have begun end as they would; its memory comes back with the last of them.
+    ///
+    /// # Errors
+    /// [`ANEError::ModelNotFound`] where there is no such model.
+    pub fn unload_model(&self, id: ModelId) -> Result<()> {
+        let entry = self.shared.models_mut().remove(&id);
+        entry.map(drop).ok_or_else(|| self.not_found(id))
+    }
+
+    /// The models that are loaded, in the order of their numbers.
+    pub fn list_models(&self) -> Vec<ModelInfo> {
+        self.shared.entries().iter().map(|entry| entry.info()).collect()
+    }
+
+    /// What a model is, among it what it takes and gives: schema, metadata, engine.
+    ///
+    /// # Errors
+    /// [`ANEError::ModelNotFound`] where there is no such model.
+    pub fn model(&self, id: ModelId) -> Result<Arc<CoreMlModel>> {
+        Ok(self.entry(id)?.lane.model.clone())
+    }
+
+    /// Loads models at startup, several at a time, and makes each ready for its first inference. All of them or none:
+    /// where one fails, those that this call has loaded are unloaded again.
+    ///
+    /// # Errors
+    /// As [`ANEManager::load_model`], for the first path that fails.
+    pub async fn preload_models(&self, paths: &[impl AsRef<Path>]) -> Result<Vec<ModelId>> {
+        self.preload_models_with(paths, &ModelOptions::default(), |_| {}).await
+    }
+
+    /// Loads models as [`ANEManager::preload_models`] does, and tells after each how far it has come.
+    ///
+    /// # Errors
+    /// As [`ANEManager::load_model`], for the first path that fails.
+    pub async fn preload_models_with(
+        &self,
+        paths: &[impl AsRef<Path>],
+        options: &ModelOptions,
+        progress: impl Fn(&PreloadProgress) + Send + Sync + 'static,
+    ) -> Result<Vec<ModelId>> {
+        let paths: Vec<PathBuf> = paths.iter().map(|path| path.as_ref().to_owned()).collect();
+        let (manager, options, total) = (self.clone(), options.clone(), paths.len());
+        let loaded = Mutex::new(0);
+        let load = move |path: PathBuf| {
+            let id = manager.load_blocking(&path, &options)?;
+            manager.entry(id)?.warm_up()?;
+            // Counted and told under one lock, so that the numbers come in order.
+            let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            *loaded += 1;
+            progress(&PreloadProgress { path, loaded: *loaded, total });
+            Ok(id)
+        };
+        let results: Vec<Result<ModelId>> = on_threads("ane-loader", paths, load).await?;
+        let failed = results.iter().find_map(|result| result.as_ref().err().cloned());
+        match failed {
+            None => results.into_iter().collect(),
+            Some(error) => {
+                for id in results.into_iter().flatten() {
+                    self.unload_model(id)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes what a model's first inferences would have to make: runs it once on made-up inputs, for each inference
+    /// that may run at a time. Counts in no metric.
+    ///
+    /// # Errors
+    /// [`ANEError::ModelNotFound`], and whatever an inference can end with.
+    pub async fn warm_up(&self, id: ModelId) -> Result<Duration> {
+        let entry = self.entry(id)?;
+        let sessions = self.shared.config.max_concurrent_operations;
+        let start = Instant::now();
+        let runs = on_threads("ane-warm-up", (0..sessions).collect(), move |_| entry.warm_up()).await?;
+        runs.into_iter().collect::<Result<()>>()?;
+        Ok(start.elapsed())
+    }
+
+    /// Waits for a slot and for the memory of one run of the model, with `input_size_mb` on top. The admission is for
+    /// [`ANEManager::execute_inference_admitted`].
+    ///
+    /// # Errors
+    /// [`ANEError::ModelNotFound`]; [`ANEError::ResourceLimit`] for what can never fit; [`ANEError::Timeout`] where
+    /// nothing came free within the default timeout.
+    pub async fn request_admission(&self, id: ModelId, input_size_mb: usize) -> Result<ModelAdmission> {
+        let entry = self.entry(id)?;
+        let run = entry.lane.model.working_set_bytes_of_default();
+        let bytes = input_size_mb.saturating_mul(1 << 20).saturating_add(run);
+        let admission = self.shared.pool.admit_bytes_within(bytes, self.default_timeout()).await?;
+        Ok(ModelAdmission { entry, admission })
+    }
+
+    /// Runs a model on one vector. See [`InferenceOptions`] for deadline, batches and preferences.
+    ///
+    /// Cost: a copy of the input, and two hand-overs between threads.
+    ///
+    /// # Errors
+    /// [`ANEError::ModelNotFound`]; [`ANEError::InvalidShape`] and [`ANEError::UnsupportedPrecision`] for what the model
+    /// does not take; [`ANEError::ResourceLimit`] for what can never fit the pool; [`ANEError::Timeout`] past the
+    /// deadline; [`ANEError::InferenceFailed`] for what goes wrong in the engine.
+    pub async fn execute_inference(
+        &self,
+        id: ModelId,
+        input: &[f32],
+        options: &InferenceOptions,
+    ) -> Result<InferenceResult> {
+        let entry = self.entry(id)?;
+        self.call(&entry, options)?.vector(input).await
+    }
+
+    /// Runs a model on one vector, in a share of the pool that was admitted before.
+    ///
+    /// # Errors
+    /// As [`ANEManager::execute_inference`]; and [`ANEError::ResourceLimit`] where the input needs more memory than the
+    /// admission holds and the pool has free.
+    pub async fn execute_inference_admitted(
+        &self,
+        admission: ModelAdmission,
+        input: &[f32],
+        options: &InferenceOptions,
+    ) -> Result<InferenceResult> {
+        let ModelAdmission { entry, admission } = admission;
+        self.call(&entry, options)?.admitted(input, admission).await
+    }
+
+    /// Memory for one input, in MB of 2^20 bytes, as floats. It counts in the pool.
+    ///
+    /// # Errors
+    /// [`ANEError::ResourceLimit`] where the pool has not so much free.
+    pub fn allocate_buffer(&self, size_mb: usize) -> Result<Buffer> {
+        self.shared.buffers.allocate(size_mb.saturating_mul(1 << 20), &self.shared.pool)
+    }
+
+    /// Runs a model on the beginning of a buffer, as many values as the model takes, without a copy: the engine reads the
+    /// buffer. Afterwards it goes back to the manager, as the result's memory does when that is dropped.
+    ///
+    /// # Errors
+    /// As [`ANEManager::execute_inference`].
+    pub async fn execute_inference_buffered(
+        &self,
+        id: ModelId,
+        buffer: Buffer,
+        options: &InferenceOptions,
+    ) -> Result<InferenceResult<OutputBuffer>> {
+        let entry = self.entry(id)?;
+        self.call(&entry, options)?.buffered(buffer, &self.shared.buffers).await
+    }
+
+    /// Runs a model on named features of any kind. A model with state starts from zeros.
+    ///
+    /// # Errors
+    /// As [`ANEManager::execute_inference`].
+    pub async fn predict(
+        &self,
+        id: ModelId,
+        features: Features,
+        options: &InferenceOptions,
+    ) -> Result<InferenceResult<Features>> {
+        let entry = self.entry(id)?;
+        self.call(&entry, options)?.features(features, None).await
+    }
+
+    /// Runs a model on named features and a state, which it replaces when it has succeeded. A failed, late or dropped
+    /// call leaves the state as it was.
+    ///
+    /// # Errors
+    /// As [`ANEManager::execute_inference`].
+    pub async fn predict_with_state(
+        &self,
+        id: ModelId,
+        features: Features,
+        state: &mut State,
+        options: &InferenceOptions,
+    ) -> Result<InferenceResult<Features>> {
+        let entry = self.entry(id)?;
+        self.call(&entry, options)?.features(features, Some(state)).await
+    }
+
+    /// How all models have done together since the manager was made, and the memory of the pool that is in use now.
+    ///
+    /// # Errors
+    /// None today.
+    pub async fn get_performance_summary(&self) -> Result<PerformanceSummary> {
+        let mut summary = self.shared.tracker.summary_at(Instant::now());
+        summary.memory_usage_mb = self.shared.pool.statistics().bytes_in_use as f64 / f64::from(1 << 20);
+        Ok(summary)
+    }
+
+    /// How one model has done.
+    ///
+    /// # Errors
+    /// [`ANEError::ModelNotFound`] where there is no such model.
+    pub fn model_performance(&self, id: ModelId) -> Result<PerformanceSummary> {
+        Ok(self.entry(id)?.lane.trackers[0].summary_at(Instant::now()))
+    }
+
+    /// Everything that is measured, as text for Prometheus (exposition format 0.0.4). Answer a scrape with it, and with
+    /// [`CONTENT_TYPE`](super::metrics::prometheus::CONTENT_TYPE).
+    pub fn prometheus(&self) -> String {
+        let (pool, buffers) = (self.pool_statistics(), self.buffer_use());
+        prometheus::render(&Exposition {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: engines::start(EngineChoice::Auto, None)
+                .map_or_else(|_| String::new(), |choice| choice.to_string()),
+            pool: PoolReading {
+                slots: pool.slots as u64,
+                slots_in_use: pool.slots_in_use as u64,
+                memory_bytes: pool.bytes as u64,
+                memory_in_use_bytes: pool.bytes_in_use as u64,
+                waiting: pool.waiting as u64,
+                admissions: pool.admissions,
+                waits: pool.waits,
+                rejections: vec![
+                    ("never_fits", pool.rejected_never_fits),
+                    ("busy", pool.rejected_busy),
+                    ("timed_out", pool.rejected_timed_out),
+                    ("closed", pool.rejected_closed),
+                ],
+            },
+            buffers: BufferReading {
+                in_use: buffers.used as u64,
+                in_use_bytes: buffers.used_bytes as u64,
+                idle: buffers.idle as u64,
+                idle_bytes: buffers.idle_bytes as u64,
+            },
+            models: self.shared.entries().iter().map(|entry| entry.reading()).collect(),
+        })
+    }
+
+    /// What the machine has, and what of the manager's limits is in use.
+    ///
+    /// # Errors
+    /// None today.
+    pub async fn get_device_status(&self) -> Result<DeviceStatus> {
+        let pool = self.shared.pool.statistics();
+        let capabilities = detect_coreml_capabilities();
+        Ok(DeviceStatus {
+            memory_total_mb: self.shared.config.memory_pool_mb,
+            memory_used_mb: megabytes(pool.bytes_in_use),
+            max_concurrent_models: self.shared.config.max_concurrent_operations,
+            running: pool.slots_in_use,
+            waiting: pool.waiting,
+            models_loaded: self.shared.entries().len(),
+            ane_available: capabilities.ane_available,
+            gpu_available: capabilities.gpu_available,
+            compute_units: health::available(&capabilities),
+            engines: engines::installed(),
+            thermal: thermal_status(),
+            power: power_status(),
+            memory: memory_status(),
+            capabilities,
+        })
+    }
+
+    /// Whether all is well, with the reasons where it is not. Asks the machine; see [`compat`](super::compat) for what
+    /// that costs.
+    ///
+    /// # Errors
+    /// None today.
+    pub async fn health_check(&self) -> Result<HealthStatus> {
+        let engine = engines::start(EngineChoice::Auto, None)?;
+        Ok(health::judge(&Facts {
+            capabilities: &detect_coreml_capabilities(),
+            thermal: &thermal_status(),
+            power: &power_status(),
+            memory: &memory_status(),
+            pool: &self.shared.pool.statistics(),
+            engine: &engine,
+            late: self.shared.workers.late(),
+            failing: self.shared.tracker.failing(),
+        }))
+    }
+
+    /// What the pool has given and holds.
+    pub fn pool_statistics(&self) -> PoolStatistics {
+        self.shared.pool.statistics()
+    }
+
+    /// Buffers that are used, and that wait to be used again.
+    pub fn buffer_use(&self) -> BufferUse {
+        self.shared.buffers.statistics()
+    }
+
+    fn default_timeout(&self) -> Duration {
+        Duration::from_millis(self.shared.config.default_timeout_ms)
+    }
+
+    fn call<'a>(&self, entry: &'a Entry, options: &InferenceOptions) -> Result<Call<'a>> {
+        Call::new(&entry.lane, options, self.default_timeout())
+    }
+
+    fn entry(&self, id: ModelId) -> Result<Arc<Entry>> {
+        let models = self.shared.models.read().unwrap_or_else(PoisonError::into_inner);
+        let entry = models.get(&id).cloned();
+        drop(models);
+        entry.ok_or_else(|| self.not_found(id))
+    }
+
+    fn not_found(&self, id: ModelId) -> ANEError {
+        let loaded: Vec<String> = self.shared.entries().iter().map(|entry| entry.id.to_string()).collect();
+        let loaded = if loaded.is_empty() { "none is loaded".to_owned() } else { loaded.join(", ") };
+        ANEError::ModelNotFound(format!("there is no {id}; there is: {loaded}"))
+    }
+}
+
+impl fmt::Debug for ANEManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ANEManager").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Counts a model's weights. What is not there because others hold it for a while is waited for; what is there only
+    /// when something is unloaded is refused.
+    fn reserve_weights(&self, path: &Path, weights: usize, working_set: usize) -> Result<Reservation> {
+        let needed = weights.saturating_add(working_set);
+        let pool = self.pool.statistics();
+        if needed > pool.bytes {
+            return Err(ANEError::ResourceLimit(format!(
+                "{}: it needs {} MB ({} of weights, {} for a run) and the pool has {} MB; give the manager more",
+                path.display(),
+                megabytes(needed),
+                megabytes(weights),
+                megabytes(working_set),
+                megabytes(pool.bytes)
+            )));
+        }
+        self.buffers.trim();
+        let reserved = self.pool.statistics().bytes_reserved;
+        if needed > pool.bytes.saturating_sub(reserved) {
+            return Err(ANEError::ResourceLimit(format!(
+                "{}: it needs {} MB ({} of weights, {} for a run); of the pool's {} MB other models and buffers hold {}; \
+                 unload one, or give the manager more",
+                path.display(),
+                megabytes(needed),
+                megabytes(weights),
+                megabytes(working_set),
+                megabytes(pool.bytes),
+                megabytes(reserved)
+            )));
+        }
+        let timeout = Duration::from_millis(self.config.default_timeout_ms);
+        super::blocking::wait(self.pool.reserve_bytes_within(weights, timeout))
+    }
+
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn models_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<ModelId, Arc<Entry>>> {
+        self.models.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn info(&self) -> ModelInfo {
+        let model = &self.lane.model;
+        ModelInfo {
+            id: self.id,
+            path: model.path().to_owned(),
+            function: self.key.load.function.clone(),
+            engine: model.engine().to_string(),
+            compute_unit: model.compute_unit(),
+            precision: model.precision(),
+            weight_bytes: model.weight_bytes(),
+            working_set_bytes: model.working_set_bytes_of_default(),
+            batching: self.lane.batching,
+            waiting: self.lane.waiting(),
+        }
+    }
+
+    fn reading(&self) -> ModelReading {
+        let model = &self.lane.model;
+        ModelReading {
+            id: self.id.0,
+            name: model.path().display().to_string(),
+            engine: model.engine().engine.to_owned(),
+            weight_bytes: model.weight_bytes() as u64,
+            waiting: self.lane.waiting() as u64,
+            measurements: self.lane.trackers[0].measurements(),
+        }
+    }
+
+    /// Runs the model once on made-up inputs, on this thread.
+    fn warm_up(&self) -> Result<()> {
+        let features = super::infer::made_up(&self.lane.model)?;
+        self.lane.model.predict_within(&features, None, &Limits::default()).map(drop)
+    }
+}
+
+/// Keeps two loads of the same model from going on at a time.
+struct Loading<'a> {
+    shared: &'a Shared,
+    key: Key,
+}
+
+impl Loading<'_> {
+    fn begin(shared: &Shared, key: Key) -> Result<Loading<'_>> {
+        let mut loading = shared.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = key.path.display();
+        if let Some(entry) = shared.entries().iter().find(|entry| entry.key == key) {
+            return Err(ANEError::ModelAlreadyLoaded(format!("{path}: it is loaded already, as {}", entry.id)));
+        }
+        if loading.contains(&key) {
+            return Err(ANEError::ModelAlreadyLoaded(format!("{path}: it is being loaded by another call")));
+        }
+        loading.push(key.clone());
+        drop(loading);
+        Ok(Loading { shared, key })
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        let mut loading = self.shared.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        loading.retain(|key| *key != self.key);
+    }
+}
+
+fn megabytes(bytes: usize) -> usize {
+    bytes.div_ceil(1 << 20)
+}
