@@ -22,7 +22,10 @@ EXAMPLES = ROOT / "target/debug/examples"
 FIXTURES = ROOT / "crates/coreml-onnx/tests"
 COUNTER = ROOT / "target/check_plan.so"
 # Models of different forms, where `peaks` is given none.
-PEAKS = "mobilenet_v2_fp16 efficientnet_b0_fp16 efficientnet_b0_nn bert_6x384 basic_pitch lstm_fp32 bilstm_fp32 gru_fp32 tiny_cnn_fp16io"
+PEAKS = (
+    "mobilenet_v2_fp16 efficientnet_b0_fp16 efficientnet_b0_nn bert_6x384 basic_pitch lstm_fp32 bilstm_fp32 gru_fp32"
+    " tiny_cnn_fp16io"
+)
 
 
 def main() -> int:
@@ -62,6 +65,8 @@ def cases(names):
                 yield "/".join(folder.parts[-3:]), model_in(folder), None, load(folder / "inputs.npz")
     opened = [n for n in names if "/" not in n]
     if (opened or not names) and models.OPEN.is_dir():
+        for name in (name for name in opened if not (models.OPEN / name).is_dir()):
+            print(f"{name} is no open model")
         for model in models.models(opened):
             for case in model.meta["cases"]:
                 yield model.name, model.file, case.get("function"), model.load(case, "inputs")
@@ -249,7 +254,7 @@ def kernels(names):
             nodes.append(helper.make_node("Cos", ["x"], [f"x{i}"]))
             operands.append(f"x{i}")
         operands[where:where] = [c if c == "" else c.name for c in constants]
-        results = ["y", "h", "c"][: 3 if op_type == "LSTM" else 2 if op_type in ("GRU", "RNN") else 1]
+        results = ["y", "h", "c"][: {"LSTM": 3, "GRU": 2, "RNN": 2, "TopK": 2}.get(op_type, 1)]
         nodes.append(helper.make_node(op_type, operands, results, **attributes))
         if last:
             nodes.append(helper.make_node("Shape", ["y"], ["z"]))
@@ -262,6 +267,7 @@ def kernels(names):
 
     one, ones = np.float32(1), lambda *s: np.ones(s, np.float32)
     ints = lambda *v: np.array(v, np.int64)
+    # Operator, attributes, constants, fresh operands; where others than these: the shape, and where constants stand.
     probes = [(op, {}, [], 1) for op in "Abs Ceil Cos Elu Erf Exp Floor Gelu HardSigmoid LeakyRelu Log Neg Reciprocal"
               " Relu Round Sigmoid Softmax Softplus Softsign Sqrt Tanh Identity GlobalAveragePool".split()]
     probes += [(op, {}, [], 2) for op in "Add Div Max Mul Pow PRelu Sub".split()]
@@ -284,24 +290,39 @@ def kernels(names):
         ("ReduceMean", {}, [constant("axes", ints(1))], 1),
         ("ConvTranspose", {"strides": [2, 2]}, [constant("w", ones(16, 8, 2, 2))], 1),
         ("NonZero", {}, [], 1),
+        ("Where", {}, [constant("c", np.ones(shape, bool))], 2, shape, 0),
+        ("Concat", {"axis": 1}, [], 2),
+        ("Gather", {"axis": 1}, [constant("i", np.arange(16))], 1),
+        ("Slice", {}, [constant("s", ints(1)), constant("e", ints(15)), constant("a", ints(1))], 1),
+        ("Pad", {}, [constant("p", ints(0, 0, 1, 1, 0, 0, 1, 1))], 1),
+        ("Tile", {}, [constant("r", ints(1, 1, 2, 1))], 1),
+        ("TopK", {"axis": 3}, [constant("k", ints(128))], 1),
+        ("Resize", {"mode": "linear"}, ["", constant("s", np.array([1, 1, 2, 2], np.float32))], 1),
+        ("MaxPool", {"kernel_shape": [3, 3], "pads": [1] * 4}, [], 1),
+        ("MatMul", {}, [], 2),
+        ("Einsum", {"equation": "nchw,nwhu->nchu"}, [], 2, [2, 64, 4, 64]),
+        # Pointwise, with fewer filters than places, and with more.
+        ("Conv", {"kernel_shape": [1, 1]}, [constant("w", ones(16, 16, 1, 1))], 1),
+        ("Conv", {"kernel_shape": [3, 3]}, [constant("w", ones(16, 16, 3, 3))], 1),
+        ("Conv", {"kernel_shape": [3, 3]}, [constant("w", ones(256, 64, 3, 3))], 1, [1, 64, 10, 10]),
     ]
     sequence = [256, 4, 64]
     for op_type, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
         for direction, n in (("forward", 1), ("reverse", 1), ("bidirectional", 2)):
             weights = [constant("w", ones(n, gates * 64, 64)), constant("r", ones(n, gates * 64, 64))]
-            probes.append((op_type, {"hidden_size": 64, "direction": direction}, weights, 1))
-    for op_type, attributes, constants, inputs in probes:
+            probes.append((op_type, {"hidden_size": 64, "direction": direction}, weights, 1, sequence))
+    for op_type, attributes, constants, inputs, *others in probes:
         if names and op_type not in names:
             continue
-        of = sequence if op_type in ("LSTM", "GRU", "RNN") else shape
+        of, at = [*others, *[shape, 1][len(others) :]]
         fed = {"x": np.zeros(of, np.float32)}
-        whole = session_of(graph(op_type, attributes, constants, 1, of, False, inputs), "ORT_DISABLE_ALL")
-        inner = session_of(graph(op_type, attributes, constants, 1, of, True, inputs), "ORT_DISABLE_ALL")
+        whole = session_of(graph(op_type, attributes, constants, at, of, False, inputs), "ORT_DISABLE_ALL")
+        inner = session_of(graph(op_type, attributes, constants, at, of, True, inputs), "ORT_DISABLE_ALL")
         operand, result = 4 * int(np.prod(of)), whole.run(None, fed)[0].nbytes
         beside = most_in_use(whole, fed) - inputs * operand - result
         again = most_in_use(inner, fed) - inputs * operand - beside
         place = "over its operand" if again < result / 2 else "fresh"
-        print(f"{op_type:22} {str(attributes)[:44]:46} {place:17} beside its result {beside / result:5.2f} of it")
+        print(f"{op_type:22} {str(attributes)[:44]:46} {place:17} beside its first result {beside / result:5.2f} of that")
     return 0
 
 

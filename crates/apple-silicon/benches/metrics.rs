@@ -7,9 +7,10 @@
 use std::{
     array, env,
     hint::black_box,
+    ops::Range,
     sync::{
         Barrier,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
@@ -29,17 +30,18 @@ fn main() {
         table("one thread", &cases, |case| alone(case, 20_000));
         table("two threads, each", &cases, |case| contended(case, 20_000));
     }
-    let mut criterion = Criterion::default().configure_from_args();
+    let (warm_up, time) = (Duration::from_millis(200), Duration::from_secs(1));
+    let mut criterion = Criterion::default().warm_up_time(warm_up).measurement_time(time).configure_from_args();
     for case in &cases {
         criterion.bench_function(case.name, |bencher| bencher.iter_custom(|times| alone(case, times as usize).0));
     }
     criterion.final_summary();
 }
 
-/// An operation, and how to do it so many times.
+/// An operation, and how to do it for a range of numbers.
 struct Case<'a> {
     name: &'static str,
-    run: Box<dyn Fn(usize) + Sync + 'a>,
+    run: Box<dyn Fn(Range<usize>) + Sync + 'a>,
 }
 
 /// How long so many took.
@@ -110,27 +112,38 @@ impl Subjects {
 }
 
 fn case<'a>(name: &'static str, once: impl Fn(usize) + Sync + 'a) -> Case<'a> {
-    let run = move |times| (0..times).for_each(|n| once(black_box(n)));
+    let run = move |numbers: Range<usize>| numbers.for_each(|n| once(black_box(n)));
     Case { name, run: Box::new(run) }
 }
 
 fn alone(case: &Case<'_>, times: usize) -> Took {
-    let start = Instant::now();
-    (case.run)(times);
-    (start.elapsed(), times)
+    (timed(case, numbers(times)), times)
 }
 
 /// The slower of two threads that do the same on the same.
 fn contended(case: &Case<'_>, times: usize) -> Took {
-    let barrier = Barrier::new(2);
+    let (barrier, numbers) = (Barrier::new(2), numbers(times));
     let run = || {
         barrier.wait();
-        alone(case, times).0
+        timed(case, numbers.clone())
     };
     thread::scope(|threads| {
         let other = threads.spawn(run);
         (run().max(other.join().expect("it does not panic")), times)
     })
+}
+
+/// Numbers that were not used before, since they are times, too, and those go on.
+fn numbers(count: usize) -> Range<usize> {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let start = NEXT.fetch_add(count, Relaxed);
+    start..start + count
+}
+
+fn timed(case: &Case<'_>, numbers: Range<usize>) -> Duration {
+    let start = Instant::now();
+    (case.run)(numbers);
+    start.elapsed()
 }
 
 /// Prints the median time of each case over rounds in which every case has its turn.

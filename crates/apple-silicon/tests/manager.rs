@@ -235,6 +235,16 @@ fn an_input_is_split_and_joined() {
             let wrong = service.manager.execute_inference(id, &vec![0.0; len], &options(batch_size)).await;
             assert!(matches!(&wrong, Err(ANEError::InvalidShape(why)) if why.contains(said)), "{wrong:?}");
         }
+        let features = Features::from_iter([("x0", Array::new([10, 8], input.clone()).unwrap())]);
+        for batch_size in [None, Some(3), Some(10)] {
+            let typed = service.manager.predict(id, features.clone(), &options(batch_size)).await.unwrap();
+            let array = typed.output.get("x2").unwrap().as_array().unwrap();
+            assert_eq!((array.shape(), typed.samples), (&[10, 8][..], 10));
+            assert_close(&array.to_f32s(), &whole.output);
+        }
+        let single = Features::from_iter([("x0", Array::new([1, 8], row(0)).unwrap())]);
+        let typed = service.manager.predict(fixed, single, &options(Some(4))).await.unwrap();
+        assert_eq!(typed.output.get("x1").unwrap().as_array().unwrap().shape(), [1, 8]);
         service.check_idle().await;
     });
 }

@@ -26,7 +26,7 @@ use super::{
 /// lent than there is.
 ///
 /// ```
-/// use apple_silicon::ane::{errors::{ANEError, Result}, resource_pool::Pool};
+/// use apple_silicon::ane::{errors::ANEError, resource_pool::Pool};
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// let pool = Pool::new(2, 512);
@@ -34,7 +34,7 @@ use super::{
 /// assert!(matches!(pool.try_admit(300), Err(ANEError::ResourceLimit(_))));
 /// drop(admission);
 /// assert!(pool.try_admit(300).is_ok());
-/// # Result::Ok(())
+/// # Ok::<(), ANEError>(())
 /// # }).unwrap();
 /// ```
 #[derive(Clone)]

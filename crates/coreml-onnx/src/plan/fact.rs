@@ -90,8 +90,8 @@ impl Fact {
         self
     }
 
-    /// Takes what depends on data as the model declares it. What follows from the inputs' sizes stays as it is: files may
-    /// declare anything.
+    /// Takes what depends on data as the model declares it. What follows from the inputs' sizes stays as it is: files
+    /// may declare anything.
     pub(super) fn within(self, declared: &[Option<usize>]) -> Fact {
         let whole: Option<Vec<usize>> = declared.iter().copied().collect();
         match (self.certainty, &self.shape, whole) {

@@ -18,7 +18,7 @@ pub(super) struct Inference<'a> {
     ids: HashMap<&'a str, usize>,
     names: Vec<&'a str>,
     facts: Vec<Fact>,
-    /// What each kernel takes beside its results, by the name of its first one.
+    /// What each kernel takes beside its results, by the first of these.
     workspaces: HashMap<usize, usize>,
 }
 

@@ -59,7 +59,7 @@ fn inside(step: &Step<'_>, values: &Inference<'_>) -> Peak {
         _ => graphs(step.node).map(|graph| peak(graph, values)).max_by_key(|peak| peak.bytes),
     };
     worst.unwrap_or_else(|| {
-        let bytes = step.writes.first().map_or(0, |&result| values.workspace(result));
+        let bytes = step.workspace;
         let name = name_of(step.node).to_owned();
         let workspace = PlannedTensor { name, role: Role::Workspace, shape: Vec::new(), bytes };
         let tensors = if bytes == 0 { Vec::new() } else { vec![workspace] };

@@ -12,11 +12,13 @@
 //! - A buffer whose value is dead is kept if a later value has the same shape and type. So more is held than lives,
 //!   in a deep network of equal layers more than twice as much.
 //! - What is computed of weights alone is computed when the model is loaded, and is a weight.
-//! - Three fusions ([`steps`]) that change what lives where nets are largest. Its other fusions are not modelled, and
+//! - Four fusions ([`steps`]) that change what lives where nets are largest. Its other fusions are not modelled, and
 //!   neither is its blocked layout for convolutions (x86 only), which holds a tensor twice where convolutions meet
 //!   other operators.
 //!
-//! rten overwrites more and keeps buffers of any shape, so it needs less.
+//! With ONNX Runtime 1.32 on x86-64, all optimisations on, eight of nine open models take within 10 % of their plan
+//! (`tools/check_plan.py peaks`); the ninth takes 1.4 times it, for its layouts. rten has other kernels and rules: it
+//! took 0.35 to 3 times the plan.
 
 mod fact;
 mod infer;
@@ -89,8 +91,8 @@ impl OnnxModel {
     /// Plans the memory of a run with inputs of these shapes, in the order of [`OnnxModel::inputs`]. A missing shape is
     /// taken from its port.
     ///
-    /// Cost: n log n in the number of nodes; 50,000 take some 0.1 s. Sizes saturate, and nothing fails: what cannot be
-    /// inferred is counted in [`MemoryPlan::unknown`].
+    /// Cost: n log n in the number of nodes, some 5 microseconds a node. Sizes saturate, and nothing fails: what cannot
+    /// be inferred is counted in [`MemoryPlan::unknown`].
     pub fn memory_plan(&self, inputs: &[Vec<usize>]) -> MemoryPlan {
         let inference = Inference::of(self, inputs);
         let bytes = |ports: &[Port]| {
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn three_pairs_are_one_kernel() {
+    fn some_pairs_are_one_kernel() {
         check(
             &[&[1, 8, 5, 5]],
             |graph| {
@@ -317,6 +319,19 @@ mod tests {
                 graph.op("out", |onnx| onnx.reduce("ReduceSum", &silu, &[0], false))
             },
             expect![[r#"800 at "silu": a [100] 400 Live, silu [100] 400 Live; takes 400, gives 4"#]],
+        );
+        check(
+            &[&[1, 8, 5, 5]],
+            |graph| {
+                let x = graph.input("x", &[1, 8, 5, 5]);
+                let a = graph.conv("a", &x, 8, 8);
+                let swish = graph.op("swish", |onnx| {
+                    let gate = onnx.activation("HardSigmoid", &a, &[("alpha", 1.0 / 6.0), ("beta", 0.5)]);
+                    onnx.binary("Mul", &a, &gate)
+                });
+                graph.op("out", |onnx| onnx.unary("GlobalMaxPool", &swish))
+            },
+            expect![[r#"832 at "out": swish [1, 8, 5, 5] 800 Live, out [1, 8, 1, 1] 32 Live; takes 800, gives 32"#]],
         );
         check(
             &[&[6, 10]],

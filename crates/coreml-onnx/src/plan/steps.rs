@@ -1,7 +1,7 @@
 //! What runs, one kernel after the other: what it reads, what it writes, and where its result may go.
 //!
-//! Three fusions are made, which every net of a common form has at its largest tensors. Without them ResNet-50 would be
-//! planned at 2.2 times what it takes.
+//! Four fusions are made, which many nets have at their largest tensors. Without them ResNet-50 would be planned at
+//! 2.2 times what it takes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,6 +20,8 @@ pub(super) struct Step<'a> {
     pub(super) writes: Vec<usize>,
     /// Where the first result goes.
     pub(super) target: Target,
+    /// Bytes that the kernel takes beside its results.
+    pub(super) workspace: usize,
 }
 
 /// Where the first result of a step goes.
@@ -53,7 +55,8 @@ fn step<'a>(node: &'a NodeProto, values: &Inference<'a>) -> Option<Step<'a>> {
         (Place::Over, Some(x)) => Target::Over(x),
         (Place::View, Some(x)) => Target::View(x),
     };
-    Some(Step { node, reads: names.into_iter().filter_map(active).collect(), writes, target })
+    let workspace = values.workspace(writes[0]);
+    Some(Step { node, reads: names.into_iter().filter_map(active).collect(), writes, target, workspace })
 }
 
 fn read_inside<'a>(graph: &'a GraphProto, names: &mut Vec<&'a String>) {
@@ -104,6 +107,7 @@ fn fused<'a>(mut steps: Vec<Option<Step<'a>>>, values: &Inference<'a>, outputs: 
         whole.reads.retain(|value| !part.writes.contains(value));
         whole.reads.extend(part.reads);
         whole.target = target;
+        whole.workspace = whole.workspace.max(part.workspace);
     }
     steps.into_iter().flatten().collect()
 }

@@ -130,6 +130,43 @@ impl Array {
         Array::new(shape, self.elements)
     }
 
+    /// So many places of the first dimension from `start` on. Cost: a copy of them.
+    ///
+    /// # Errors
+    /// [`ANEError::InvalidShape`] where there are not so many, or no dimension at all.
+    pub fn rows(&self, start: usize, len: usize) -> Result<Array> {
+        let end = start.checked_add(len).filter(|end| self.shape.first().is_some_and(|size| end <= size));
+        let wrong = || ANEError::InvalidShape(format!("{} has no rows {start} to {start} + {len}", self.describe()));
+        let end = end.ok_or_else(wrong)?;
+        let row: usize = self.shape[1..].iter().product();
+        let elements = each!(&self.elements, values => values[start * row..end * row].to_vec().into());
+        Ok(Array { shape: [&[len], &self.shape[1..]].concat(), elements })
+    }
+
+    /// Appends another array along the first dimension.
+    ///
+    /// # Errors
+    /// [`ANEError::InvalidShape`] where they differ in type or in another dimension.
+    pub fn append(&mut self, more: Array) -> Result<()> {
+        let alike = !self.shape.is_empty()
+            && self.shape.get(1..) == more.shape.get(1..)
+            && std::mem::discriminant(&self.elements) == std::mem::discriminant(&more.elements);
+        if !alike {
+            return Err(ANEError::InvalidShape(format!("{} cannot follow {}", more.describe(), self.describe())));
+        }
+        self.shape[0] += more.shape[0];
+        macro_rules! extend {
+            ($($variant:ident)*) => {
+                match (&mut self.elements, more.elements) {
+                    $((Elements::$variant(all), Elements::$variant(more)) => all.extend(more),)*
+                    _ => unreachable!("the types were compared"),
+                }
+            };
+        }
+        extend!(Float16 Float32 Float64 Int32 Int8 Int64 UInt8 Bool);
+        Ok(())
+    }
+
     /// The elements as floats, rounded to them where they are wider. Cost: one copy.
     pub fn to_f32s(&self) -> Vec<f32> {
         self.elements.to_f32s()
@@ -326,6 +363,20 @@ mod tests {
         let message = convert(vec![70000.0f32], ArrayType::Float16).unwrap_err().to_string();
         assert_eq!(message, "the value 70000 is out of the range of Float16");
         assert!(convert(vec![1e300], ArrayType::Float32).is_err());
+    }
+
+    #[test]
+    fn rows_are_taken_and_put_together() {
+        let array = Array::new([3, 2], vec![0i32, 1, 2, 3, 4, 5]).unwrap();
+        let mut first = array.rows(0, 1).unwrap();
+        assert_eq!(first, Array::new([1, 2], vec![0i32, 1]).unwrap());
+        first.append(array.rows(1, 2).unwrap()).unwrap();
+        assert_eq!(first, array);
+        assert!(array.rows(2, 2).is_err());
+        assert!(array.rows(usize::MAX, 2).is_err());
+        assert!(Array::new([], vec![1.0f32]).unwrap().rows(0, 1).is_err());
+        assert!(first.append(Array::new([1, 3], vec![0i32; 3]).unwrap()).is_err());
+        assert!(first.append(Array::new([1, 2], vec![0.0f32; 2]).unwrap()).is_err());
     }
 
     #[test]

@@ -164,6 +164,39 @@ fn agree(a: &Data<'_>, b: &Data<'_>) -> bool {
     }
 }
 
+/// Whether the model takes tensors like these with so many samples.
+pub(super) fn takes(model: &CoreMlModel, tensors: &[Tensor<'_>], samples: usize) -> bool {
+    model.takes(|input| {
+        let mut shape = tensors[input.port].shape.clone();
+        *shape.first_mut()? = samples;
+        Some(shape)
+    })
+}
+
+/// Samples `start` and following of features that are all arrays.
+pub(super) fn part(features: &Features, start: usize, len: usize) -> Result<Features> {
+    let part = |(name, feature): (&str, &Feature)| match feature {
+        Feature::Array(array) => Ok((name.to_owned(), array.rows(start, len)?)),
+        other => Err(ANEError::InvalidShape(format!("the input {name:?} is {} and cannot be split", other.describe()))),
+    };
+    Ok(Features::from_iter(features.iter().map(part).collect::<Result<Vec<_>>>()?))
+}
+
+/// Puts the outputs of one part behind those of the parts before it.
+pub(super) fn append(all: Features, more: Features) -> Result<Features> {
+    let joined = |((name, all), (_, more)): ((String, Feature), (String, Feature))| match (all, more) {
+        (Feature::Array(mut all), Feature::Array(more)) => {
+            all.append(more)?;
+            Ok((name, all))
+        }
+        (all, _) => Err(ANEError::InvalidShape(format!(
+            "the output {name:?} is {} and cannot be joined; leave the batch size out",
+            all.describe()
+        ))),
+    };
+    Ok(Features::from_iter(all.into_iter().zip(more).map(joined).collect::<Result<Vec<_>>>()?))
+}
+
 /// How many samples the tensors of a request hold; `None` where their first dimensions differ.
 pub(super) fn samples(tensors: &[Tensor<'_>]) -> Option<usize> {
     let mut sizes = tensors.iter().map(|tensor| tensor.shape.first().copied());

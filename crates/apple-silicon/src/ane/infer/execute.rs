@@ -228,25 +228,64 @@ impl<'a> Call<'a> {
     }
 
     async fn run_features(&self, features: Features, state: Option<&mut State>) -> Result<InferenceResult<Features>> {
-        let model = &self.lane.model;
         // Checked here, so that what the model does not take fails at once and alone.
-        let tensors = model.tensors(&features, state.as_deref())?;
-        let samples = super::batch::samples(&tensors);
-        let elements = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+        let tensors = self.lane.model.tensors(&features, state.as_deref())?;
+        let samples = super::batch::samples(&tensors).filter(|&samples| state.is_none() && samples > 0);
+        let splits = |most| super::batch::takes(&self.lane.model, &tensors, most);
+        let most = self.batch_size.filter(|&most| splits(most));
         drop(tensors);
-        let joinable = state.is_none() && samples.is_some();
-        let samples = if joinable { samples.unwrap_or(1) } else { 1 };
-        let payload = Payload::Features { features, state: state.as_deref().cloned() };
-        let bytes = model.working_set_bytes_of(elements);
-        let submission = Submission { bytes, joinable, ..self.submission(payload, samples) };
-        let Answer { output, spent } = self.lane.submit(submission).await?;
-        let Output::Features(features, after) = output else {
-            return Err(ANEError::Internal("features went in and a vector came out".to_owned()));
-        };
+        if let (Some(most), Some(samples)) = (most, samples)
+            && samples > most
+        {
+            return self.run_parts(&features, most, samples).await;
+        }
+        let ticket = self.submit_features(features, state.as_deref(), samples)?;
+        let Answer { output, spent } = ticket.await?;
+        let Output::Features(features, after) = output else { return Err(mixed_up()) };
         if let (Some(state), Some(after)) = (state, after) {
             *state = after;
         }
-        Ok(self.report(features, &spent, samples))
+        Ok(self.report(features, &spent, samples.unwrap_or(1)))
+    }
+
+    /// Features that are split along the first dimension.
+    async fn run_parts(&self, features: &Features, most: usize, samples: usize) -> Result<InferenceResult<Features>> {
+        let tickets: Result<Vec<Ticket>> = (0..samples)
+            .step_by(most)
+            .map(|start| {
+                let len = most.min(samples - start);
+                let part = super::batch::part(features, start, len)?;
+                self.submit_features(part, None, Some(len))
+            })
+            .collect();
+        let mut joined: Option<InferenceResult<Features>> = None;
+        for ticket in tickets? {
+            let Answer { output, spent } = ticket.await?;
+            let Output::Features(more, _) = output else { return Err(mixed_up()) };
+            joined = Some(match joined {
+                None => self.report(more, &spent, samples),
+                Some(mut result) => {
+                    result.output = super::batch::append(result.output, more)?;
+                    result.timing.add(&spent);
+                    result.batch = result.batch.max(spent.samples);
+                    result
+                }
+            });
+        }
+        let mut result = joined.ok_or_else(mixed_up)?;
+        result.execution_time_ms = milliseconds(self.called.elapsed());
+        Ok(result)
+    }
+
+    fn submit_features(&self, features: Features, state: Option<&State>, samples: Option<usize>) -> Result<Ticket> {
+        let model = &self.lane.model;
+        let tensors = model.tensors(&features, state)?;
+        let elements = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+        drop(tensors);
+        let payload = Payload::Features { features, state: state.cloned() };
+        let submission = self.submission(payload, samples.unwrap_or(1));
+        let bytes = model.working_set_bytes_of(elements);
+        Ok(self.lane.submit(Submission { bytes, joinable: samples.is_some(), ..submission }))
     }
 
     /// The runs that an input of so many values takes: the first, and the others.
@@ -276,6 +315,7 @@ impl<'a> Call<'a> {
             place: Place::New,
             bytes: self.lane.model.working_set_bytes(samples),
             samples,
+            share: samples.min(self.lane.batching.max_batch),
             joinable: true,
             called: self.called,
             timeout: self.timeout,
@@ -314,7 +354,7 @@ impl VectorOutput {
         match output {
             Output::Vector(values) => Ok(VectorOutput::New(values)),
             Output::Buffer(buffer) => Ok(VectorOutput::Reused(buffer)),
-            Output::Features(..) => Err(ANEError::Internal("a vector went in and features came out".to_owned())),
+            Output::Features(..) => Err(mixed_up()),
         }
     }
 
@@ -380,6 +420,10 @@ impl<O> InferenceResult<O> {
             engine: self.engine,
         }
     }
+}
+
+fn mixed_up() -> ANEError {
+    ANEError::Internal("what came out is not of the kind that went in; please report it".to_owned())
 }
 
 fn check<'a>(lane: &'a Arc<Lane>, options: &InferenceOptions, default: Duration, called: Instant) -> Result<Call<'a>> {

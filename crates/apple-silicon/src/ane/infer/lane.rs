@@ -55,8 +55,8 @@ pub(crate) struct Lane {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Arc<Cell>>,
-    /// Samples of all that wait.
-    samples: usize,
+    /// Shares of a batch of all that wait.
+    shares: usize,
     /// Runs that the pool was asked for, and that have not begun.
     asked: usize,
     /// Those of them that wait for the pool.
@@ -135,7 +135,10 @@ pub(crate) struct Submission {
     pub(crate) place: Place,
     /// Working set of a run of it alone.
     pub(crate) bytes: usize,
+    /// Samples that it holds.
     pub(crate) samples: usize,
+    /// How much of a batch it takes: its samples, and never more than a batch has.
+    pub(crate) share: usize,
     /// Whether it may be joined with others.
     pub(crate) joinable: bool,
     pub(crate) called: Instant,
@@ -240,7 +243,7 @@ impl Lane {
         let (called, timeout) = (request.called, request.timeout);
         let mut queue = self.lock();
         let cell = queue.cell(request);
-        queue.samples += cell.samples();
+        queue.shares += cell.share();
         queue.waiting.push_back(cell.clone());
         let asks = self.asks(&mut queue);
         drop(queue);
@@ -285,7 +288,7 @@ impl Lane {
     fn asks(&self, queue: &mut Queue) -> usize {
         let gathers = !queue.waiting.is_empty()
             && !queue.due
-            && queue.samples < self.batching.max_batch
+            && queue.shares < self.batching.max_batch
             && self.batching.max_queue_delay > Duration::ZERO;
         if gathers {
             let at = Instant::now().checked_add(self.batching.max_queue_delay);
@@ -295,7 +298,7 @@ impl Lane {
             return 0;
         }
         // More than there are slots would only make the pool's queue longer.
-        let runs = queue.samples.div_ceil(self.batching.max_batch).min(self.slots);
+        let runs = queue.shares.div_ceil(self.batching.max_batch).min(self.slots);
         let asks = runs.saturating_sub(queue.asked);
         queue.asked += asks;
         asks
@@ -343,8 +346,8 @@ impl Lane {
         let mut queue = self.lock();
         let Some(place) = queue.waiting.iter().position(|other| Arc::ptr_eq(other, cell)) else { return };
         queue.waiting.remove(place);
-        queue.samples -= cell.samples();
-        let runs = queue.samples.div_ceil(self.batching.max_batch);
+        queue.shares -= cell.share();
+        let runs = queue.shares.div_ceil(self.batching.max_batch);
         let superfluous = if queue.asked > runs { queue.dispatches.pop() } else { None };
         // One that the pool has just granted begins, and finds less to do.
         let superfluous = superfluous.and_then(|dispatch| dispatch.take());
@@ -381,7 +384,7 @@ impl Lane {
     /// request, which stays, or where there is none.
     fn gather(&self, admission: &mut Admission, scratch: &mut Scratch) -> bool {
         let now = Instant::now();
-        let (mut samples, mut bytes) = (0, 0);
+        let (mut shares, mut bytes) = (0, 0);
         // One more than there will be, so that no run is stopped while it is gathered.
         scratch.run.waiting.store(1, Ordering::Release);
         let mut queue = self.lock();
@@ -389,7 +392,7 @@ impl Lane {
         while let Some(cell) = queue.waiting.front() {
             let (more, room, joinable) = cell.size();
             let first = scratch.taken.is_empty();
-            let fits = first || (joinable && samples + more <= self.batching.max_batch);
+            let fits = first || (joinable && shares + more <= self.batching.max_batch);
             let missing = (bytes + room).saturating_sub(admission.bytes());
             if !fits || (missing > 0 && !admission.try_grow(missing)) {
                 break;
@@ -398,7 +401,7 @@ impl Lane {
             scratch.run.waiting.fetch_add(1, Ordering::AcqRel);
             match cell.begin(&scratch.run, now) {
                 Some(taken) => {
-                    (samples, bytes) = (samples + more, bytes + room);
+                    (shares, bytes) = (shares + more, bytes + room);
                     scratch.taken.push(taken);
                     if !joinable {
                         break;
@@ -485,14 +488,7 @@ impl Lane {
         let alike = requests.iter().take_while(|(_, tensors)| batch::joinable(first, tensors)).count();
         let fits = |&count: &usize| {
             let samples: Option<usize> = requests[..count].iter().map(|(_, tensors)| batch::samples(tensors)).sum();
-            let joined = |samples: usize| {
-                self.model.takes(|input| {
-                    let mut shape = first[input.port].shape.clone();
-                    *shape.first_mut()? = samples;
-                    Some(shape)
-                })
-            };
-            samples.is_some_and(joined)
+            samples.is_some_and(|samples| batch::takes(&self.model, first, samples))
         };
         (2..=alike).rev().find(fits).unwrap_or(1)
     }
@@ -595,7 +591,7 @@ impl Queue {
 
     fn pop(&mut self) -> Option<Arc<Cell>> {
         let cell = self.waiting.pop_front()?;
-        self.samples -= cell.samples();
+        self.shares -= cell.share();
         Some(cell)
     }
 }
@@ -681,13 +677,13 @@ impl Cell {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Samples, working set, and whether it may be joined with others.
+    /// Share of a batch, working set, and whether it may be joined with others.
     fn size(&self) -> (usize, usize, bool) {
         let state = self.lock();
-        state.request.as_ref().map_or((0, 0, true), |r| (r.samples, r.bytes, r.joinable))
+        state.request.as_ref().map_or((0, 0, true), |r| (r.share, r.bytes, r.joinable))
     }
 
-    fn samples(&self) -> usize {
+    fn share(&self) -> usize {
         self.size().0
     }
 

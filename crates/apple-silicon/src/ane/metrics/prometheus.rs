@@ -1,6 +1,6 @@
 //! What is measured, as text for Prometheus (exposition format 0.0.4).
 //!
-//! Every metric is a row of [`FAMILIES`]. Durations are in seconds and memory in bytes. Each stage of an inference has a
+//! Every metric is a row of `METRICS`. Durations are in seconds and memory in bytes. Each stage of an inference has a
 //! metric of its own rather than a label, so that the sum over a metric's labels means something. Series are there from
 //! the start, at zero.
 

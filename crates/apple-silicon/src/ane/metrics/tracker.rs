@@ -121,7 +121,10 @@ impl PerformanceTracker {
         match observation.outcome {
             Outcome::Succeeded => {
                 self.succeeded(observation);
-                self.failing.observe(0.0);
+                // As good as zero stays as it is: that is cheaper, and on the way to zero numbers become slow to compute.
+                if self.failing.value() > 1e-9 {
+                    self.failing.observe(0.0);
+                }
             }
             Outcome::Failed(kind) => {
                 self.errors.add(kind);
