@@ -1,7 +1,8 @@
 //! What the manager costs: time and allocations of one inference over the bare engine session, and what batching
 //! gives. Everything is measured in one run, in turns, since these machines are noisy; medians.
 //!
-//! `cargo bench -p apple-silicon --bench manager [-- PART]`, where PART is `overhead`, `allocations` or `batching`.
+//! `cargo bench -p apple-silicon --bench manager [-- PART]`, where PART is `overhead`, `allocations`, `batching` or
+//! `deadlines`.
 
 #[path = "../tests/support/network.rs"]
 #[allow(dead_code, reason = "the benchmark uses its part")]
@@ -22,7 +23,7 @@ use apple_silicon::ane::{
     engines::{EngineChoice, start},
     infer::{Batching, InferenceOptions},
     manager::{ANEConfig, ANEManager, ModelId, ModelOptions},
-    models::coreml_model::{CoreMlModel, LoadOptions},
+    models::coreml_model::CoreMlModel,
 };
 use coreml_format::Model;
 use coreml_onnx::{LowerOptions, Storage, lower};
@@ -58,6 +59,9 @@ fn main() {
     }
     if wanted("batching") {
         batching();
+    }
+    if wanted("deadlines") {
+        deadlines();
     }
 }
 
@@ -192,11 +196,8 @@ fn batching() {
     }
     let config = ANEConfig { max_concurrent_operations: 1, memory_pool_mb: 4096, default_timeout_ms: 60_000 };
     let manager = ANEManager::with_config(config).expect("a manager");
-    let load = |batching: Batching, function: &str| {
-        // Another function name would be another model; threads make two loads of one file differ.
-        let threads = std::num::NonZeroUsize::new(if function == "single" { 2 } else { 1 });
-        let load = LoadOptions { threads: threads.filter(|_| false), ..LoadOptions::default() };
-        let options = ModelOptions { batching, load, ..ModelOptions::default() };
+    let load = |batching: Batching| {
+        let options = ModelOptions { batching, ..ModelOptions::default() };
         block_on(manager.load_model_with(&path, &options)).expect("it loads")
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
@@ -209,7 +210,7 @@ fn batching() {
         for (index, batching) in
             [Batching::OFF, Batching { max_batch: REQUESTS, ..Batching::default() }].into_iter().enumerate()
         {
-            let model = load(batching, "");
+            let model = load(batching);
             let requests = if index == 0 { 4 } else { 20 };
             let measured = runtime.block_on(callers(&manager, model, &input, REQUESTS, requests));
             rounds[index].push(measured);
@@ -232,6 +233,42 @@ fn batching() {
         table[1][1] / table[0][1],
         table[1][2] / table[0][2]
     );
+}
+
+/// A deadline of 50 ms on a run of half a second: when the caller is answered, and when the permit is back.
+fn deadlines() {
+    const TRIES: usize = 20;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("slow.mlmodel");
+    let layers: Vec<Vec<u8>> = (0..64).map(|n| network::convolution(n, 64)).collect();
+    fs::write(&path, network::neural_network(&[1, 64, 256, 256], &layers)).expect("it is written");
+    let manager = ANEManager::new().expect("a manager");
+    let model = block_on(manager.load_model(&path, &Default::default())).expect("it loads");
+    let input = vec![0.25; 64 * 256 * 256];
+    let start = Instant::now();
+    block_on(manager.execute_inference(model, &input, &InferenceOptions::default())).expect("it runs");
+    let whole = start.elapsed();
+    let options = InferenceOptions { timeout_ms: 50, ..InferenceOptions::default() };
+    let (mut answered, mut back) = (Vec::new(), Vec::new());
+    for _ in 0..TRIES {
+        let start = Instant::now();
+        let result = block_on(manager.execute_inference(model, &input, &options)).map(drop);
+        answered.push(start.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(result, Err(apple_silicon::ane::errors::ANEError::Timeout(50)));
+        while manager.pool_statistics().slots_in_use > 0 {
+            thread::yield_now();
+        }
+        back.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    answered.sort_by(f64::total_cmp);
+    back.sort_by(f64::total_cmp);
+    println!(
+        "\ndeadline of 50 ms on a run of {:.0} ms, {TRIES} times, milliseconds after the call",
+        whole.as_secs_f64() * 1e3
+    );
+    for (name, times) in [("answered", &answered), ("permit back", &back)] {
+        println!("  {name:<12} median {:>6.1}   worst {:>6.1}", times[TRIES / 2], times[TRIES - 1]);
+    }
 }
 
 fn default_network() -> PathBuf {

@@ -127,13 +127,14 @@ fn inference_execution() {
 }
 
 #[test]
+#[rustfmt::skip]
 #[allow(unused_mut, reason = "the contract has it")]
 fn metrics() {
     // Performance tracking
     let mut tracker = PerformanceTracker::new();
-    tracker.update_latency(100.0); // ms
+    tracker.update_latency(100.0);  // ms
     tracker.update_throughput(10.0); // IPS
-    tracker.update_memory(512.0); // MB
+    tracker.update_memory(512.0);   // MB
 
     let summary = tracker.get_summary();
     // EWMA-smoothed performance metrics
@@ -143,14 +144,15 @@ fn metrics() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn compatibility() {
     let capabilities = detect_coreml_capabilities();
     if capabilities.supported_precisions.contains(&"fp16".to_string()) {
         // ANE supports FP16 precision
         assert!(capabilities.ane_available);
     }
-    let thermal = thermal_status(); // System temperature
-    let power = power_status(); // Power consumption
+    let thermal = thermal_status();     // System temperature
+    let power = power_status();        // Power consumption
     println!("{thermal:?} {power:?}");
 }
 

@@ -150,6 +150,11 @@ pub(crate) trait Engine {
     /// Whether it has the type fp16, so that lowering may round through it.
     fn has_fp16(&self) -> bool;
 
+    /// What a run takes whose tensors, by their liveness, take so many bytes at a time.
+    fn working_set(&self, live: usize) -> usize {
+        live
+    }
+
     /// Whether the engine runs this model, and rightly. The message is one sentence with the operation and what
     /// would help. Cost: a look at each node.
     fn check(&self, model: &OnnxModel) -> Result<(), Refusal>;

@@ -44,6 +44,11 @@ impl Engine for Rten {
         VERSION.to_owned()
     }
 
+    /// rten keeps freed buffers for the rest of a run. Of 17 models, it took 0.35 to 2.9 times what is live at a time.
+    fn working_set(&self, live: usize) -> usize {
+        live.saturating_mul(3)
+    }
+
     fn check(&self, model: &OnnxModel) -> Result<(), Refusal> {
         model.nodes().into_iter().try_for_each(check_node)
     }

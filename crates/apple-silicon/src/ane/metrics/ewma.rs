@@ -114,14 +114,12 @@ impl TimedEwma {
             (at, sample)
         });
         let now = nanos(at.saturating_duration_since(*origin));
-        if is_first || now == 0 {
+        if is_first {
             return;
         }
         let elapsed = now.saturating_sub(self.latest.fetch_max(now, Relaxed));
-        if elapsed > 0 {
-            let keep = decay(elapsed, self.half_life);
-            self.average.blend_from(*first, keep, sample, 1.0 - keep);
-        }
+        let keep = decay(elapsed, self.half_life);
+        self.average.blend_from(*first, keep, sample, 1.0 - keep);
     }
 
     /// The average at the latest sample; 0 before the first.
@@ -196,11 +194,9 @@ fn bounded(old: f64, sample: f64, new: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::on_four_threads, *};
 
     const HALF_LIFE: Duration = Duration::from_secs(10);
 
@@ -268,30 +264,23 @@ mod tests {
     /// Zeros after one sample: what is left of it says how many of them counted.
     #[test]
     fn no_sample_of_any_thread_is_lost() {
-        let ewma = Ewma::with_alpha(1.0 / 1024.0);
+        const ALPHA: f64 = 1.0 / 65_536.0;
+        let ewma = Ewma::with_alpha(ALPHA);
         ewma.observe(1.0);
-        thread::scope(|threads| {
-            for _ in 0..4 {
-                threads.spawn(|| (0..1000).for_each(|_| ewma.observe(0.0)));
-            }
-        });
-        let expected = (0..4000).fold(1.0, |left, _| left * (1.0 - 1.0 / 1024.0));
-        assert_eq!(ewma.value(), expected, "one sample more or less is 0.1 % off");
+        on_four_threads(|_| (0..50_000).for_each(|_| ewma.observe(0.0)));
+        let expected = (0..200_000).fold(1.0, |left, _| left * (1.0 - ALPHA));
+        assert_eq!(ewma.value(), expected);
     }
 
-    /// Each thread brings the nanoseconds that are its own; together they are a time without gaps.
+    /// Each thread brings times that lie between those of the others.
     #[test]
     fn no_time_of_any_thread_is_lost() {
         let (ewma, origin) = (TimedEwma::with_half_life(HALF_LIFE), Instant::now());
         ewma.observe_at(origin, 1.0);
-        thread::scope(|threads| {
-            for thread in 1..=4 {
-                let ewma = &ewma;
-                threads.spawn(move || {
-                    for step in 0..1000 {
-                        ewma.observe_at(origin + HALF_LIFE * (4 * step + thread) / 1000, 0.0);
-                    }
-                });
+        const STEPS: u32 = 20_000;
+        on_four_threads(|thread| {
+            for step in 0..STEPS {
+                ewma.observe_at(origin + (HALF_LIFE / STEPS) * (4 * step + thread + 1), 0.0);
             }
         });
         assert!((ewma.value() / (-4f64).exp2() - 1.0).abs() < 1e-9, "{}", ewma.value());

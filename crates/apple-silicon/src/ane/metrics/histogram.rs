@@ -191,7 +191,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::on_four_threads, *};
+
+    const NANOSECOND: Duration = Duration::from_nanos(1);
 
     fn of(durations: &[u64]) -> HistogramSnapshot {
         let histogram = Histogram::new();
@@ -236,6 +238,9 @@ mod tests {
             let one = of(&[ns]);
             assert_eq!((one.count(), one.max()), (1, Duration::from_nanos(ns)));
             assert!(is_near(one.sum(), ns), "{ns}: {:?}", one.sum());
+            let rounded = one.quantile(0.5);
+            assert_eq!(one.at_most(rounded), 1, "{ns}");
+            assert_eq!(one.at_most(rounded.saturating_sub(NANOSECOND)), u64::from(rounded.is_zero()), "{ns}");
             for q in [f64::NAN, f64::NEG_INFINITY, -1.0, 0.0, 0.5, 1.0, 2.0] {
                 assert!(is_near(one.quantile(q), ns), "{ns}: {:?}", one.quantile(q));
             }
@@ -260,14 +265,25 @@ mod tests {
     #[test]
     fn no_duration_of_any_thread_is_lost() {
         let histogram = Histogram::new();
-        thread::scope(|threads| {
-            for thread in 1..=4 {
-                let histogram = &histogram;
-                threads.spawn(move || (0..5000).for_each(|ms| histogram.record(Duration::from_millis(ms * thread))));
-            }
+        // They meet in the same buckets, and each in turn has the longest.
+        on_four_threads(|thread| {
+            (0..50_000).for_each(|step| histogram.record(Duration::from_millis(1) + NANOSECOND * (4 * step + thread)));
         });
         let snapshot = histogram.snapshot();
-        assert_eq!((snapshot.count(), snapshot.max()), (20_000, Duration::from_millis(4 * 4999)));
+        assert_eq!((snapshot.count(), snapshot.max()), (200_000, Duration::from_nanos(1_199_999)));
+    }
+
+    /// A record that another thread has done by half.
+    #[test]
+    fn the_longest_is_in_the_last_bucket() {
+        let histogram = Histogram::new();
+        histogram.record(Duration::from_millis(20));
+        for longest in [0, 10_000_000, 40_000_000] {
+            histogram.cells.longest.store(longest, Relaxed);
+            let snapshot = histogram.snapshot();
+            assert!(is_near(snapshot.max(), 20_000_000), "{:?}", snapshot.max());
+            assert!(is_near(snapshot.quantile(1.0), 20_000_000), "{:?}", snapshot.quantile(1.0));
+        }
     }
 
     #[test]

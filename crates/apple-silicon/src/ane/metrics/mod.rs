@@ -38,3 +38,18 @@ pub use outcome::{ErrorCounts, ErrorKind, Outcome};
 pub use sizes::SizeCounts;
 pub use summary::{Measurements, Percentiles, PerformanceSummary};
 pub use tracker::{Observation, PerformanceTracker};
+
+/// Runs the same on four threads that start together, so that their updates meet.
+#[cfg(test)]
+fn on_four_threads(run: impl Fn(u32) + Sync) {
+    let (barrier, run) = (std::sync::Barrier::new(4), &run);
+    std::thread::scope(|threads| {
+        for thread in 0..4 {
+            let barrier = &barrier;
+            threads.spawn(move || {
+                barrier.wait();
+                run(thread);
+            });
+        }
+    });
+}

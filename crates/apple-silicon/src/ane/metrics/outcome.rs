@@ -197,6 +197,27 @@ mod tests {
     }
 
     #[test]
+    fn errors_have_their_kind() {
+        let errors: [fn(String) -> ANEError; 10] = [
+            ANEError::ModelNotFound,
+            ANEError::InvalidModelFormat,
+            ANEError::CompilationFailed,
+            ANEError::InferenceFailed,
+            ANEError::ResourceLimit,
+            ANEError::MemoryAllocationFailed,
+            ANEError::InvalidShape,
+            ANEError::UnsupportedPrecision,
+            ANEError::ModelAlreadyLoaded,
+            ANEError::Internal,
+        ];
+        let others = [ANEError::Unavailable, ANEError::Timeout(5)];
+        for error in errors.map(|error| error(String::new())).into_iter().chain(others) {
+            let (variant, kind) = (format!("{error:?}"), format!("{:?}", ErrorKind::from(&error)));
+            assert_eq!(variant.split('(').next(), Some(&*kind));
+        }
+    }
+
+    #[test]
     fn results_have_an_outcome() {
         assert_eq!(Outcome::from(&Ok(())), Outcome::Succeeded);
         let failed: Result<(), _> = Err(ANEError::Timeout(5));

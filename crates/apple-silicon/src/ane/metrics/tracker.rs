@@ -225,9 +225,10 @@ impl fmt::Debug for PerformanceTracker {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
-    use super::{super::outcome::ErrorKind, *};
+    use super::{
+        super::{on_four_threads, outcome::ErrorKind},
+        *,
+    };
 
     fn succeeded(ended: Instant, [queue, batch, compute]: [u64; 3]) -> Observation {
         let ms = Duration::from_millis;
@@ -342,22 +343,20 @@ mod tests {
         check(&[(1000, late), (14, Outcome::Succeeded)], Some(0.45..=0.52));
         check(&[(1000, Outcome::Succeeded), (1, late)], Some(0.05..=0.051));
         check(&[(1, late), (19, Outcome::Succeeded)], Some(0.02..=0.05));
-        check(&[(1000, Outcome::Failed(ErrorKind::InvalidShape)), (1000, Outcome::Cancelled)], None);
+        let wrong = Outcome::Failed(ErrorKind::InvalidShape);
+        check(&[(1000, wrong), (1000, Outcome::Cancelled)], None);
+        check(&[(20, Outcome::Succeeded), (1000, wrong), (1000, Outcome::Cancelled)], Some(0.0..=0.0));
     }
 
     #[test]
     fn nothing_of_any_thread_is_lost() {
         let (tracker, start) = (PerformanceTracker::new(), Instant::now());
-        thread::scope(|threads| {
-            for _ in 0..4 {
-                threads.spawn(|| {
-                    for n in 0..1000 {
-                        tracker.record(&succeeded(start + Duration::from_millis(n), [1, 1, n]));
-                        tracker.record(&ended(Outcome::Failed(ErrorKind::Internal)));
-                        tracker.record(&ended(Outcome::Cancelled));
-                        tracker.record_batch(n);
-                    }
-                });
+        on_four_threads(|_| {
+            for n in 0..1000 {
+                tracker.record(&succeeded(start + Duration::from_millis(n), [1, 1, n]));
+                tracker.record(&ended(Outcome::Failed(ErrorKind::Internal)));
+                tracker.record(&ended(Outcome::Cancelled));
+                tracker.record_batch(n);
             }
         });
         let measured = tracker.measurements();

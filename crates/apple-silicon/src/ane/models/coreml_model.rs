@@ -104,13 +104,22 @@ impl CoreMlModel {
     /// [`ANEError::CompilationFailed`] where there is no way to run the model here: an operation that is not lowered
     /// or that the engine does not run, or an engine that does not load.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<CoreMlModel> {
-        let model = Model::open(path.as_ref())?;
+        CoreMlModel::load_within(path.as_ref(), options, |_, _| Ok(()))
+    }
+
+    /// Loads a model once `admit` has agreed to the bytes of its weights and of the working set of a run.
+    pub(crate) fn load_within(
+        path: &Path,
+        options: &LoadOptions,
+        admit: impl FnOnce(usize, usize) -> Result<()>,
+    ) -> Result<CoreMlModel> {
+        let model = Model::open(path)?;
         let (engine, choice) = engines::select(options.engine, options.threads)?;
         let precision = options.precision.unwrap_or(Precision::Fp32);
         if precision == Precision::Int8 {
             return Err(ANEError::UnsupportedPrecision(format!(
                 "{}: {} does not compute in int8; choose \"fp32\" or \"fp16\"",
-                path.as_ref().display(),
+                path.display(),
                 engine.name()
             )));
         }
@@ -120,11 +129,11 @@ impl CoreMlModel {
             round_to_fp16: precision == Precision::Fp16,
             ..LowerOptions::default()
         };
-        let lowered = coreml_onnx::lower(&model, &lower).map_err(|e| ANEError::from(e).of_model(path.as_ref()))?;
+        let lowered = coreml_onnx::lower(&model, &lower).map_err(|e| ANEError::from(e).of_model(path))?;
         let obstacles = compatibility::examine(&model, options.function.as_deref());
         // Then only the lowered model refers to the mapped files.
         drop(model.kind);
-        let mut loaded = CoreMlModel::with_engine(&*engine, choice, lowered, model.schema, path.as_ref(), options)?;
+        let mut loaded = CoreMlModel::with_engine(&*engine, choice, lowered, model.schema, path, options, admit)?;
         loaded.obstacles = obstacles;
         Ok(loaded)
     }
@@ -136,6 +145,7 @@ impl CoreMlModel {
         schema: Schema,
         path: &Path,
         options: &LoadOptions,
+        admit: impl FnOnce(usize, usize) -> Result<()>,
     ) -> Result<CoreMlModel> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let precision = options.precision.unwrap_or(Precision::Fp32);
@@ -144,6 +154,8 @@ impl CoreMlModel {
         let input_ports = lowered.model.inputs().to_vec();
         let output_ports = lowered.model.outputs().len();
         let weight_bytes = lowered.model.weights_len();
+        let working_set = WorkingSet::of(engine, &lowered);
+        admit(weight_bytes, working_set.bytes)?;
         Ok(CoreMlModel {
             path: path.to_owned(),
             schema,
@@ -152,7 +164,7 @@ impl CoreMlModel {
             input_ports,
             output_ports,
             weight_bytes,
-            working_set: WorkingSet { bytes: 0, elements: 1 },
+            working_set,
             precision,
             obstacles: Vec::new(),
             vector: VectorForm::of(&lowered.inputs, &lowered.outputs),
@@ -226,17 +238,6 @@ impl CoreMlModel {
     /// What keeps it from the Neural Engine, as far as its structure tells.
     pub fn obstacles(&self) -> &[Obstacle] {
         &self.obstacles
-    }
-
-    /// TEMP
-    pub(crate) fn load_within(
-        path: &Path,
-        options: &LoadOptions,
-        admit: impl FnOnce(usize, usize) -> Result<()>,
-    ) -> Result<CoreMlModel> {
-        let model = CoreMlModel::load(path, options)?;
-        admit(model.weight_bytes, model.working_set.bytes)?;
-        Ok(model)
     }
 
     /// Predicts. A model with state starts from zeros, and what it would remember is lost.
@@ -430,6 +431,33 @@ struct WorkingSet {
     elements: usize,
 }
 
+impl WorkingSet {
+    /// From the liveness of each tensor; inputs count too, since a request's are held while it runs.
+    fn of(engine: &dyn Engine, lowered: &Lowered) -> WorkingSet {
+        let ports = lowered.model.inputs();
+        let mut shapes: Vec<Vec<usize>> =
+            ports.iter().map(|port| port.dims.iter().map(|dim| dim.unwrap_or(1)).collect()).collect();
+        for input in &lowered.inputs {
+            match &input.feature.kind {
+                FeatureKind::MultiArray(kind) if kind.shape.len() == shapes[input.port].len() => {
+                    shapes[input.port].clone_from(&kind.shape);
+                }
+                FeatureKind::Image(kind) => {
+                    shapes[input.port] = vec![1, kind.color.channels(), kind.height, kind.width];
+                }
+                _ => {}
+            }
+        }
+        let plan = lowered.model.memory_plan(&shapes);
+        let inputs = lowered.inputs.iter().map(|input| &shapes[input.port]);
+        let elements = inputs.map(|shape| shape.iter().fold(1usize, |n, &d| n.saturating_mul(d)));
+        WorkingSet {
+            bytes: engine.working_set(plan.peak_bytes).saturating_add(plan.input_bytes),
+            elements: elements.fold(0, usize::saturating_add),
+        }
+    }
+}
+
 /// A working set for more or less than it was computed for. Activations grow with the first dimension, and no faster
 /// than the inputs with others, but for attention.
 fn scaled(bytes: usize, by: usize, from: usize) -> usize {
@@ -461,7 +489,7 @@ impl CoreMlModel {
         path: &Path,
     ) -> CoreMlModel {
         let choice = Choice { engine: "fake", version: String::new(), reason: "a test".to_owned() };
-        CoreMlModel::with_engine(fake, choice, lowered, schema, path, &LoadOptions::default()).unwrap()
+        CoreMlModel::with_engine(fake, choice, lowered, schema, path, &LoadOptions::default(), |_, _| Ok(())).unwrap()
     }
 }
 
