@@ -4,10 +4,10 @@ CARGO ?= cargo
 PYTHON ?= python3
 ANE := target/release/ane
 
-.PHONY: help demo build test check bench fixtures fuzz clean
+.PHONY: help demo build test check bench bench-manager soak fixtures fuzz clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## Classify ten handwritten digits with the model that this repository trained
 	@$(ANE) engine install || echo "ONNX Runtime is not there; going on with rten, which is built in."
@@ -31,6 +31,13 @@ check: ## Formatting, lints and docs, with warnings denied
 
 bench: build ## Compare with Python's onnxruntime in one run; writes docs/benchmarks.md
 	$(PYTHON) tools/bench.py
+
+bench-manager: ## Measure the pool, the metrics and the manager against their peers (batching needs coremltools)
+	-$(PYTHON) tools/weight_bound.py target/bench/weight_bound.mlpackage
+	$(CARGO) bench --locked --package apple-silicon
+
+soak: ## Run 200,000 inferences with loads and unloads between, and look at memory, threads and files
+	ANE_SOAK=$${ANE_SOAK:-200000} $(CARGO) test --release --locked --package apple-silicon --test soak -- --nocapture
 
 fixtures: ## Make the example and the test models again (needs tools/requirements.txt)
 	$(PYTHON) tools/train_digits.py

@@ -77,7 +77,7 @@ fn a_release_is_never_missed() {
     });
 }
 
-/// What one run wrote, the next one sees: the cell alone would let updates get lost.
+/// What one run wrote, the next one sees: the cell alone would let updates get lost. The third only freezes and thaws.
 #[test]
 fn a_slot_is_handed_over_with_all_that_was_written() {
     fn add_one(cell: &AtomicU64) {
@@ -93,6 +93,7 @@ fn a_slot_is_handed_over_with_all_that_was_written() {
                 drop(admission);
             })
         });
+        drop(poll(&mut pool.admit_bytes(8)));
         runs.into_iter().for_each(|run| run.join().unwrap());
         assert_eq!(cell.load(Ordering::Relaxed), 2);
     });
@@ -248,6 +249,20 @@ fn two_that_grow_never_get_more_than_there_is() {
         drop(one);
         other.join().unwrap();
         assert!(pool.statistics().bytes_peak >= 8, "at least one of them grew");
+    });
+}
+
+#[test]
+fn the_peak_is_what_was_lent_at_once() {
+    check(2, 8, ALL, |pool| {
+        let other = {
+            let pool = pool.clone();
+            thread::spawn(move || pool.try_admit_bytes(5).unwrap())
+        };
+        let admission = pool.try_admit_bytes(3).unwrap();
+        drop((admission, other.join().unwrap()));
+        let end = pool.statistics();
+        assert_eq!((end.slots_peak, end.bytes_peak), (2, 8));
     });
 }
 

@@ -336,7 +336,7 @@ impl Ledger {
 
     fn freeze(&self) -> Frozen<'_> {
         let queue = self.lock();
-        let mut word = self.word.load(Ordering::Acquire);
+        let mut word = self.word.load(Ordering::Relaxed);
         if word < FROZEN {
             word = self.word.fetch_or(FROZEN, Ordering::Acquire);
         }
