@@ -140,7 +140,7 @@ impl Machine {
             Kind::Admission => self.pool.try_admit_bytes(bytes).map(Real::Admission),
             Kind::Reservation => self.pool.try_reserve_bytes(bytes).map(Real::Reservation),
         };
-        let allowed = self.allows(kind, bytes) && self.queue.is_empty() && self.fits(kind, bytes);
+        let allowed = self.allows(kind, bytes) && self.may_go(kind, bytes) && self.fits(kind, bytes);
         assert_eq!(real.is_ok(), allowed);
         match real {
             Ok(real) => {
@@ -163,7 +163,7 @@ impl Machine {
         let Thing { id, kind, bytes, fate, .. } = self.things[place];
         let now = match fate {
             Fate::Unpolled if !self.allows(kind, bytes) => Fate::Refused,
-            Fate::Unpolled if self.queue.is_empty() && self.fits(kind, bytes) => Fate::Granted,
+            Fate::Unpolled if self.may_go(kind, bytes) && self.fits(kind, bytes) => Fate::Granted,
             Fate::Unpolled => {
                 self.queue.push_back(id);
                 Fate::Waiting
@@ -248,6 +248,14 @@ impl Machine {
         for id in self.queue.drain(..) {
             self.things.iter_mut().filter(|thing| thing.id == id).for_each(|thing| thing.fate = Fate::Refused);
         }
+    }
+
+    /// Whether nobody who waits is delayed.
+    fn may_go(&self, kind: Kind, bytes: usize) -> bool {
+        let waiting = self.things.iter().filter(|thing| self.queue.contains(&thing.id));
+        let wanted: usize = waiting.map(|thing| self.round(thing.bytes)).sum();
+        let free = self.expected.bytes - self.lent(|_| true);
+        self.queue.is_empty() || (kind == Kind::Reservation && self.round(bytes) + wanted <= free)
     }
 
     /// Plain first come first served.

@@ -374,7 +374,7 @@ struct Frozen<'a> {
 }
 
 impl Frozen<'_> {
-    /// Takes what is asked for, unless somebody waits or it is not free.
+    /// Takes what is asked for, unless somebody waits who may be delayed by it, or it is not free.
     fn take(&mut self, request: Request) -> Result<bool, Refusal> {
         let wanted = self.ledger.units(request.bytes);
         let total = self.ledger.total;
@@ -386,7 +386,9 @@ impl Frozen<'_> {
             self.queue.counts.rejected_never_fits += 1;
             return Err(Refusal::NeverFits(self.ledger.free_of(total)));
         }
-        let taken = self.queue.waiting == 0 && self.take_free(request.slots, wanted);
+        // Who asks for memory alone delays nobody where there is enough for all who wait: they wait for slots.
+        let passes = request.slots == 0 && units(self.word) >= wanted + self.queue.wanted;
+        let taken = (self.queue.waiting == 0 || passes) && self.take_free(request.slots, wanted);
         if taken {
             self.queue.count(request.slots, wanted);
             // The word's count may be full, which is one of the ways to get here.
@@ -439,6 +441,8 @@ struct Queue {
     waiters: Vec<Waiter>,
     vacant: Vec<Ticket>,
     waiting: usize,
+    /// Units that those who wait have asked for.
+    wanted: u64,
     closed: bool,
     /// Units that reservations hold.
     reserved: u64,
@@ -470,7 +474,7 @@ impl Queue {
     fn new() -> Queue {
         let nobody = Waiter { state: State::Waiting, slots: 0, units: 0, task: None, before: 0, after: 0 };
         let counts = PoolStatistics::default();
-        Queue { waiters: vec![nobody], vacant: Vec::new(), waiting: 0, closed: false, reserved: 0, counts }
+        Queue { waiters: vec![nobody], vacant: Vec::new(), waiting: 0, wanted: 0, closed: false, reserved: 0, counts }
     }
 
     fn head(&self) -> Option<Ticket> {
@@ -488,6 +492,7 @@ impl Queue {
         self.waiters[last].after = ticket;
         self.waiters[0].before = ticket;
         self.waiting += 1;
+        self.wanted += units;
         ticket
     }
 
@@ -495,10 +500,11 @@ impl Queue {
     fn resolve(&mut self, ticket: Ticket, state: State) -> Option<Waker> {
         let waiter = &mut self.waiters[ticket];
         waiter.state = state;
-        let (task, before, after) = (waiter.task.take(), waiter.before, waiter.after);
+        let (task, before, after, units) = (waiter.task.take(), waiter.before, waiter.after, waiter.units);
         self.waiters[before].after = after;
         self.waiters[after].before = before;
         self.waiting -= 1;
+        self.wanted -= units;
         task
     }
 

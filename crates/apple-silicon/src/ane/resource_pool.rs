@@ -97,7 +97,7 @@ impl Pool {
         Reserve { place: Place { ledger: Some(self.ledger.clone()), request, ticket: None } }
     }
 
-    /// Takes so many bytes without a slot if they are free and nobody waits.
+    /// Takes so many bytes without a slot if they are free, and there is enough for all who wait besides.
     ///
     /// # Errors
     /// As [`Pool::try_admit`].
