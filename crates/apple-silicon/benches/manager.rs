@@ -12,6 +12,7 @@ use std::{
     alloc::System,
     env, fs,
     future::Future,
+    hint::black_box,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, mpsc},
     task::{Context, Poll, Wake, Waker},
@@ -23,7 +24,7 @@ use apple_silicon::ane::{
     engines::{EngineChoice, start},
     infer::{Batching, InferenceOptions},
     manager::{ANEConfig, ANEManager, ModelId, ModelOptions},
-    models::coreml_model::CoreMlModel,
+    models::coreml_model::{CoreMlModel, estimate_memory_usage},
 };
 use coreml_format::Model;
 use coreml_onnx::{LowerOptions, Storage, lower};
@@ -121,6 +122,9 @@ impl Nothing {
             let over = (median - bare - hand_over) * 1e6;
             println!("  {:<34} {over:>+7.2} over session and hand-over", row.name);
         }
+        let start = Instant::now();
+        (0..1_000_000).for_each(|_| _ = black_box(estimate_memory_usage(black_box(&self.session))));
+        println!("  a memory estimate takes {:.2} ns (mean of a million)", start.elapsed().as_secs_f64() * 1e3);
         self.compare_with_raw();
     }
 

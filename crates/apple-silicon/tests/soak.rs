@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{env, fs, path::Path, time::Duration};
+use std::{env, fs, path::Path, process::Command, time::Duration};
 
 use apple_silicon::ane::{
     features::{Array, Features, Image, Pixels},
@@ -18,8 +18,18 @@ const ROUND: usize = 500;
 /// Inferences at a time.
 const CALLERS: usize = 8;
 
+/// glibc's variable for the number of its arenas. Threads that come and go, as those that load models do, else spread what
+/// is free over up to 8 for each core, which grows for long before it stays, and hides what this test looks for.
+const ARENAS: &str = "MALLOC_ARENA_MAX";
+
 #[test]
 fn nothing_grows() {
+    if env::var_os(ARENAS).is_none() {
+        let mut child = Command::new(env::current_exe().unwrap());
+        child.args(["--exact", "nothing_grows", "--nocapture"]).env(ARENAS, "1");
+        assert!(child.status().unwrap().success());
+        return;
+    }
     let total: usize = env::var("ANE_SOAK").map_or(6000, |text| text.parse().expect("a number"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
     let mut readings = Vec::new();

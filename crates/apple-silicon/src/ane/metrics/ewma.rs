@@ -180,8 +180,8 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 
 #[inline]
 fn blend(old: f64, keep: f64, sample: f64, part: f64) -> f64 {
-    // Of the old value depend one product and one sum; `old + part * (sample - old)` would be one more in a row, and may
-    // overflow. Comparisons that are never wrong are predicted, `clamp` would be waited for.
+    // One product and one sum depend on the old value; `old + part * (sample - old)` would be one more in a row, and
+    // may overflow. Comparisons that are never wrong are predicted, `clamp` would be waited for.
     let new = old * keep + sample * part;
     if (old <= new && new <= sample) || (sample <= new && new <= old) { new } else { bounded(old, sample, new) }
 }
@@ -267,8 +267,8 @@ mod tests {
         const ALPHA: f64 = 1.0 / 65_536.0;
         let ewma = Ewma::with_alpha(ALPHA);
         ewma.observe(1.0);
-        on_four_threads(|_| (0..50_000).for_each(|_| ewma.observe(0.0)));
-        let expected = (0..200_000).fold(1.0, |left, _| left * (1.0 - ALPHA));
+        on_four_threads(|_| (0..200_000).for_each(|_| ewma.observe(0.0)));
+        let expected = (0..800_000).fold(1.0, |left, _| left * (1.0 - ALPHA));
         assert_eq!(ewma.value(), expected);
     }
 

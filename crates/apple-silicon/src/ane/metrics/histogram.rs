@@ -267,10 +267,10 @@ mod tests {
         let histogram = Histogram::new();
         // They meet in the same buckets, and each in turn has the longest.
         on_four_threads(|thread| {
-            (0..50_000).for_each(|step| histogram.record(Duration::from_millis(1) + NANOSECOND * (4 * step + thread)));
+            (0..200_000).for_each(|step| histogram.record(Duration::from_millis(1) + NANOSECOND * (4 * step + thread)));
         });
         let snapshot = histogram.snapshot();
-        assert_eq!((snapshot.count(), snapshot.max()), (200_000, Duration::from_nanos(1_199_999)));
+        assert_eq!((snapshot.count(), snapshot.max()), (800_000, Duration::from_nanos(1_799_999)));
     }
 
     /// A record that another thread has done by half.

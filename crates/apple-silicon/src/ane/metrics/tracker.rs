@@ -121,7 +121,7 @@ impl PerformanceTracker {
         match observation.outcome {
             Outcome::Succeeded => {
                 self.succeeded(observation);
-                // As good as zero stays as it is: that is cheaper, and on the way to zero numbers become slow to compute.
+                // As good as zero stays as it is: that is cheaper, and numbers near zero are slow to compute with.
                 if self.failing.value() > 1e-9 {
                     self.failing.observe(0.0);
                 }
