@@ -54,7 +54,7 @@ pub(crate) struct Lane {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Arc<Cell>>,
+    waiting: VecDeque<Waiting>,
     /// Shares of a batch of all that wait.
     shares: usize,
     /// Runs that the pool was asked for, and that have not begun.
@@ -68,6 +68,20 @@ struct Queue {
     /// Cells and vectors to use again.
     cells: Vec<Arc<Cell>>,
     vectors: Vec<Vec<f32>>,
+}
+
+/// A request in the queue, with what decides of the run that it will be part of.
+struct Waiting {
+    cell: Arc<Cell>,
+    share: usize,
+    bytes: usize,
+    joinable: bool,
+}
+
+/// Runs to ask the pool for, and the memory of the next.
+struct Asks {
+    runs: usize,
+    bytes: usize,
 }
 
 /// What a request gives the model.
@@ -201,19 +215,21 @@ pub(crate) struct Dispatch {
 pub(crate) struct Scratch {
     run: Arc<Run>,
     taken: Vec<Taken>,
+    /// Vectors of requests that are answered.
+    vectors: Vec<Vec<f32>>,
 }
 
 impl Scratch {
     /// Counts runs that nobody waits for in `late`.
     pub(super) fn new(late: &Arc<AtomicUsize>) -> Scratch {
-        Scratch { run: Arc::new(Run { late: late.clone(), ..Run::default() }), taken: Vec::new() }
+        Scratch { run: Arc::new(Run { late: late.clone(), ..Run::default() }), taken: Vec::new(), vectors: Vec::new() }
     }
 
     /// A run that was stopped stays so; the next one needs another.
     fn renew(&mut self) {
         if self.run.cancel.is_cancelled() {
             self.run.late.fetch_sub(1, Ordering::Relaxed);
-            *self = Scratch { taken: std::mem::take(&mut self.taken), ..Scratch::new(&self.run.late) };
+            self.run = Scratch::new(&self.run.late).run;
         }
     }
 }
@@ -241,16 +257,16 @@ impl Lane {
     /// Queues a request.
     pub(crate) fn submit(self: &Arc<Lane>, request: Submission) -> Ticket {
         let (called, timeout) = (request.called, request.timeout);
+        let (share, bytes, joinable) = (request.share, request.bytes, request.joinable);
         let mut queue = self.lock();
         let cell = queue.cell(request);
-        queue.shares += cell.share();
-        queue.waiting.push_back(cell.clone());
+        queue.shares += share;
+        queue.waiting.push_back(Waiting { cell: cell.clone(), share, bytes, joinable });
         let asks = self.asks(&mut queue);
         drop(queue);
-        // Armed before it can run, so that no deadline is missed.
-        let ticket = Ticket::new(self, cell, called, timeout);
-        (0..asks).for_each(|_| self.ask());
-        ticket
+        self.ask(asks);
+        // Its thread is waking up meanwhile.
+        Ticket::new(self, cell, called, timeout)
     }
 
     /// Runs a request in a share of the pool that its caller has.
@@ -278,14 +294,14 @@ impl Lane {
     /// What waits has waited for long enough.
     pub(super) fn flush(self: &Arc<Lane>) {
         let mut queue = self.lock();
-        queue.due = true;
+        queue.due = !queue.waiting.is_empty();
         let asks = self.asks(&mut queue);
         drop(queue);
-        (0..asks).for_each(|_| self.ask());
+        self.ask(asks);
     }
 
-    /// How many more runs to ask the pool for; they are counted as asked for.
-    fn asks(&self, queue: &mut Queue) -> usize {
+    /// Runs that the pool is to be asked for now; they are counted as asked for.
+    fn asks(&self, queue: &mut Queue) -> Asks {
         let gathers = !queue.waiting.is_empty()
             && !queue.due
             && queue.shares < self.batching.max_batch
@@ -295,25 +311,25 @@ impl Lane {
             if let (None, Some(at), Some(me)) = (&queue.flush, at, self.me.upgrade()) {
                 queue.flush = Some(Armed::at(at, me));
             }
-            return 0;
+            return Asks { runs: 0, bytes: 0 };
         }
         // More than there are slots would only make the pool's queue longer.
         let runs = queue.shares.div_ceil(self.batching.max_batch).min(self.slots);
-        let asks = runs.saturating_sub(queue.asked);
-        queue.asked += asks;
-        asks
+        let runs = runs.saturating_sub(queue.asked);
+        queue.asked += runs;
+        Asks { runs, bytes: queue.waiting.front().map_or(0, |first| first.bytes) }
     }
 
-    /// Asks the pool for a run.
-    fn ask(self: &Arc<Lane>) {
-        let bytes = self.lock().waiting.front().map_or(0, |cell| cell.bytes());
-        let mut admit = self.pool.admit_bytes(bytes);
-        match Pin::new(&mut admit).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(granted) => self.granted(granted),
-            Poll::Pending => {
-                let dispatch = Arc::new(Dispatch { lane: self.clone(), admit: Mutex::new(Some(admit)) });
-                self.lock().dispatches.push(dispatch.clone());
-                dispatch.poll();
+    fn ask(self: &Arc<Lane>, Asks { runs, bytes }: Asks) {
+        for _ in 0..runs {
+            let mut admit = self.pool.admit_bytes(bytes);
+            match Pin::new(&mut admit).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(granted) => self.granted(granted),
+                Poll::Pending => {
+                    let dispatch = Arc::new(Dispatch { lane: self.clone(), admit: Mutex::new(Some(admit)) });
+                    self.lock().dispatches.push(dispatch.clone());
+                    dispatch.poll();
+                }
             }
         }
     }
@@ -326,27 +342,32 @@ impl Lane {
             queue.asked -= 1;
             let first = queue.pop();
             drop(queue);
-            if let Some(cell) = first {
-                cell.answer(Err(error));
+            if let Some(first) = first {
+                first.cell.answer(Err(error));
             }
             // On another thread, since all that waits may end this way. Where there is none, deadlines end it.
             let _ = self.workers.push(Job::Flush(self.clone()));
         }
     }
 
-    fn ask_again(self: &Arc<Lane>) {
+    /// Asks for what still waits, and keeps vectors to use them again.
+    fn ask_again(self: &Arc<Lane>, vectors: &mut Vec<Vec<f32>>) {
+        const MOST: usize = 64;
         let mut queue = self.lock();
         let asks = self.asks(&mut queue);
+        let room = MOST.saturating_sub(queue.vectors.len()).min(vectors.len());
+        queue.vectors.extend(vectors.drain(..room));
         drop(queue);
-        (0..asks).for_each(|_| self.ask());
+        vectors.clear();
+        self.ask(asks);
     }
 
     /// Takes a request out of the queue whose caller does not wait any more.
     fn forget(&self, cell: &Arc<Cell>) {
         let mut queue = self.lock();
-        let Some(place) = queue.waiting.iter().position(|other| Arc::ptr_eq(other, cell)) else { return };
-        queue.waiting.remove(place);
-        queue.shares -= cell.share();
+        let Some(place) = queue.waiting.iter().position(|other| Arc::ptr_eq(&other.cell, cell)) else { return };
+        let removed = queue.waiting.remove(place);
+        queue.shares -= removed.map_or(0, |removed| removed.share);
         let runs = queue.shares.div_ceil(self.batching.max_batch);
         let superfluous = if queue.asked > runs { queue.dispatches.pop() } else { None };
         // One that the pool has just granted begins, and finds less to do.
@@ -368,15 +389,16 @@ impl Lane {
         } else {
             drop(admission);
         }
-        self.ask_again();
+        self.ask_again(&mut scratch.vectors);
     }
 
     /// Runs one request.
-    pub(super) fn run_alone(&self, cell: Arc<Cell>, admission: Admission, scratch: &mut Scratch) {
+    pub(super) fn run_alone(self: &Arc<Lane>, cell: Arc<Cell>, admission: Admission, scratch: &mut Scratch) {
         scratch.run.waiting.store(1, Ordering::Release);
         if let Some(taken) = cell.begin(&scratch.run, Instant::now()) {
             scratch.taken.push(taken);
             self.run_taken(admission, scratch);
+            self.ask_again(&mut scratch.vectors);
         }
     }
 
@@ -389,15 +411,14 @@ impl Lane {
         scratch.run.waiting.store(1, Ordering::Release);
         let mut queue = self.lock();
         queue.asked -= 1;
-        while let Some(cell) = queue.waiting.front() {
-            let (more, room, joinable) = cell.size();
+        while let Some(&Waiting { share: more, bytes: room, joinable, .. }) = queue.waiting.front() {
             let first = scratch.taken.is_empty();
             let fits = first || (joinable && shares + more <= self.batching.max_batch);
             let missing = (bytes + room).saturating_sub(admission.bytes());
             if !fits || (missing > 0 && !admission.try_grow(missing)) {
                 break;
             }
-            let cell = queue.pop().expect("there is a first one");
+            let Waiting { cell, .. } = queue.pop().expect("there is a first one");
             scratch.run.waiting.fetch_add(1, Ordering::AcqRel);
             match cell.begin(&scratch.run, now) {
                 Some(taken) => {
@@ -441,7 +462,10 @@ impl Lane {
             let lost = || Err(ANEError::Internal("the engine gave up; please report it".to_owned()));
             let answer = answer.filter(|_| ran.is_ok()).unwrap_or_else(lost);
             let spent = taken.spent;
-            self.keep(taken.request.payload);
+            // A buffer is back before its caller hears of it, and can be had again.
+            if let Payload::Vector { values: Values::Own(vector), .. } = taken.request.payload {
+                scratch.vectors.push(vector);
+            }
             taken.cell.answer(answer.map(|output| Answer { output, spent }));
         }
         scratch.renew();
@@ -554,17 +578,6 @@ impl Lane {
         }
     }
 
-    /// Keeps a vector to use it again.
-    fn keep(&self, payload: Payload) {
-        const MOST: usize = 64;
-        if let Payload::Vector { values: Values::Own(vector), .. } = payload {
-            let mut queue = self.lock();
-            if queue.vectors.len() < MOST {
-                queue.vectors.push(vector);
-            }
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -589,10 +602,10 @@ impl Queue {
         cell
     }
 
-    fn pop(&mut self) -> Option<Arc<Cell>> {
-        let cell = self.waiting.pop_front()?;
-        self.shares -= cell.share();
-        Some(cell)
+    fn pop(&mut self) -> Option<Waiting> {
+        let first = self.waiting.pop_front()?;
+        self.shares -= first.share;
+        Some(first)
     }
 }
 
@@ -675,20 +688,6 @@ impl Wake for Dispatch {
 impl Cell {
     fn lock(&self) -> MutexGuard<'_, CellState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Share of a batch, working set, and whether it may be joined with others.
-    fn size(&self) -> (usize, usize, bool) {
-        let state = self.lock();
-        state.request.as_ref().map_or((0, 0, true), |r| (r.share, r.bytes, r.joinable))
-    }
-
-    fn share(&self) -> usize {
-        self.size().0
-    }
-
-    fn bytes(&self) -> usize {
-        self.size().1
     }
 
     /// Makes it part of a run, unless its caller does not wait any more.

@@ -38,8 +38,6 @@ struct Shared {
     max: usize,
     /// Runs that nobody waits for any more.
     late: Arc<AtomicUsize>,
-    /// Jobs in the queue, to look at without the lock.
-    queued: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -54,7 +52,7 @@ impl Workers {
     /// At most `max` threads.
     pub(crate) fn new(max: usize) -> Workers {
         let (state, ready, late) = (Mutex::default(), Condvar::new(), Arc::default());
-        Workers { shared: Arc::new(Shared { state, ready, max: max.max(1), late, queued: AtomicUsize::new(0) }) }
+        Workers { shared: Arc::new(Shared { state, ready, max: max.max(1), late }) }
     }
 
     /// Runs that nobody waits for any more, and that have not ended.
@@ -69,7 +67,6 @@ impl Workers {
     pub(crate) fn push(&self, job: Job) -> Result<()> {
         let mut state = self.shared.lock();
         state.jobs.push_back(job);
-        self.shared.queued.store(state.jobs.len(), Ordering::Release);
         if state.idle >= state.jobs.len() {
             drop(state);
             self.shared.ready.notify_one();
@@ -120,33 +117,18 @@ impl Shared {
     }
 
     fn next(&self) -> Option<Job> {
-        /// Looks at the queue before a thread goes to sleep: some five microseconds.
-        const LOOKS: usize = 200;
-        let mut looked = 0;
         let mut state = self.lock();
         loop {
             if let Some(job) = state.jobs.pop_front() {
-                self.queued.store(state.jobs.len(), Ordering::Release);
                 return Some(job);
             }
             if state.closed {
                 state.threads -= 1;
                 return None;
             }
-            if looked < LOOKS {
-                // Callers who ask again at once are back before a thread could go to sleep and be woken.
-                drop(state);
-                while looked < LOOKS && self.queued.load(Ordering::Acquire) == 0 {
-                    looked += 1;
-                    std::hint::spin_loop();
-                }
-                state = self.lock();
-                continue;
-            }
             state.idle += 1;
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.idle -= 1;
-            looked = 0;
         }
     }
 
