@@ -372,7 +372,7 @@ fn inputs_that_do_not_fit() {
         &rten(&["--random", "1", "--timeout", "0"]),
         expect![[r#"
         exit code 7
-        error: the prediction did not end within 0 ms; give it more time or a smaller input
+        error: there was no answer within 0 ms; give it more time, a smaller input or a larger pool
     "#]],
     );
     let two = ["--input", "image=examples/digits/digit_1.png", "--input", "image=examples/digits/digit_2.png"];

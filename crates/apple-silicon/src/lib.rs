@@ -9,3 +9,8 @@ pub mod ane;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The examples of the guide must run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/manager.md")]
+struct ManagerGuide;

@@ -145,6 +145,10 @@ fn a_preload_is_all_or_nothing_and_tells_how_far_it_is() {
         let failed = service.manager.preload_models(&[fresh, damaged]).await;
         assert!(matches!(failed, Err(ANEError::InvalidModelFormat(_))), "{failed:?}");
         assert_eq!(service.manager.list_models().len(), 5, "what was loaded beside it is unloaded again");
+        // One that fails on the zeros of a warm-up is still a model.
+        let divides = fixture("floor_div/int32").expect("a fixture");
+        let id = service.manager.preload_models(&[divides]).await.unwrap()[0];
+        service.manager.unload_model(id).unwrap();
         assert!(service.manager.warm_up(ids[0]).await.is_ok());
         assert_eq!(service.manager.get_performance_summary().await.unwrap().total_inferences, 0);
     });
@@ -491,6 +495,69 @@ fn memory_is_a_limit() {
         ] {
             assert!(matches!(ANEManager::with_config(config), Err(ANEError::ResourceLimit(_))));
         }
+    });
+}
+
+#[test]
+fn idle_buffers_make_room_for_runs() {
+    run(async {
+        let service = Service::new(1, 4);
+        let id = service.rows("rows.mlmodel", Batching::default()).await;
+        drop(service.manager.allocate_buffer(3).unwrap());
+        assert_eq!(service.manager.buffer_use().idle_bytes, 3 << 20);
+        drop(service.manager.request_admission(id, 2).await.unwrap());
+        assert_eq!(service.manager.buffer_use().idle_bytes, 0);
+        // A run that waits has the same.
+        let path = service.write("wide.mlmodel", &flexible_network(&[1, 8], 65536, &[relu(0)]));
+        let wide = service.load(&path).await;
+        drop(service.manager.allocate_buffer(3).unwrap());
+        let input = vec![0.5; 8 * 20000];
+        let result = service.manager.execute_inference(wide, &input, &InferenceOptions::default()).await.unwrap();
+        assert_eq!((result.output.len(), service.manager.buffer_use().idle_bytes), (8 * 20000, 0));
+    });
+}
+
+#[test]
+fn a_load_that_nobody_waits_for_is_undone() {
+    run(async {
+        let service = Service::new(1, 64);
+        let path = service.write("a.mlmodel", &neural_network(&[1, 8], &[relu(0)]));
+        let options = CompilationOptions::default();
+        {
+            let mut load = std::pin::pin!(service.manager.load_model(&path, &options));
+            let polled = std::future::poll_fn(|context| std::task::Poll::Ready(load.as_mut().poll(context))).await;
+            assert!(polled.is_pending(), "it takes a thread");
+        }
+        for _ in 0..1000 {
+            match service.manager.load_model(&path, &options).await {
+                Ok(_) => return,
+                Err(ANEError::ModelAlreadyLoaded(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("the first load stays");
+    });
+}
+
+#[test]
+fn weights_are_held_until_the_last_run_has_ended() {
+    run(async {
+        let service = Service::new(1, 512);
+        let (id, input) = service.slow().await;
+        let patient = within(60_000);
+        let running = service.manager.execute_inference(id, &input, &patient);
+        let unload = async {
+            while service.manager.pool_statistics().slots_in_use == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            service.manager.unload_model(id).unwrap();
+            service.manager.pool_statistics().bytes_reserved
+        };
+        let (result, reserved) = tokio::join!(running, unload);
+        assert!(result.is_ok());
+        assert!(reserved > 6 << 20, "{reserved} bytes of weights are held");
+        service.check_idle().await;
+        assert_eq!(service.manager.pool_statistics().bytes_in_use, 0);
     });
 }
 

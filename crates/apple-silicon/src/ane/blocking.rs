@@ -1,7 +1,6 @@
 //! Work that takes long, away from the executor's threads.
 
 use std::{
-    num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -35,16 +34,16 @@ pub(crate) fn on_thread<T: Send + 'static>(
     Ok(outcome)
 }
 
-/// Does `work` on each item, on as many threads as there are cores. What each gives is in the items' order.
+/// Does `work` on each item, on so many threads. What each gives is in the items' order.
 ///
 /// # Errors
 /// As [`on_thread`].
 pub(crate) async fn on_threads<I: Send + 'static, T: Send + 'static>(
     name: &str,
+    threads: usize,
     items: Vec<I>,
     work: impl Fn(I) -> T + Send + Sync + 'static,
 ) -> Result<Vec<T>> {
-    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let count = items.len();
     let (items, work) = (Arc::new(Mutex::new(items.into_iter().enumerate())), Arc::new(work));
     let begin = || {
@@ -52,7 +51,7 @@ pub(crate) async fn on_threads<I: Send + 'static, T: Send + 'static>(
         let next = move || lock(&items).next();
         on_thread(name, move || std::iter::from_fn(next).map(|(index, item)| (index, work(item))).collect::<Vec<_>>())
     };
-    let threads: Vec<Outcome<Vec<(usize, T)>>> = (0..cores.min(count)).map(|_| begin()).collect::<Result<_>>()?;
+    let threads: Vec<Outcome<Vec<(usize, T)>>> = (0..threads.min(count)).map(|_| begin()).collect::<Result<_>>()?;
     let mut done = Vec::with_capacity(count);
     for thread in threads {
         done.extend(thread.await?);
@@ -120,7 +119,7 @@ mod tests {
 
     #[test]
     fn results_come_in_the_order_of_the_items() {
-        let squares = wait(on_threads("squares", (0..100u64).collect(), |n| n * n)).unwrap();
+        let squares = wait(on_threads("squares", 3, (0..100u64).collect(), |n| n * n)).unwrap();
         assert_eq!(squares, (0..100).map(|n| n * n).collect::<Vec<u64>>());
     }
 

@@ -32,7 +32,7 @@ pub enum ANEError {
     #[error("{0}")]
     InferenceFailed(String),
     /// The deadline passed; with the milliseconds that the call was given.
-    #[error("the prediction did not end within {0} ms; give it more time or a smaller input")]
+    #[error("there was no answer within {0} ms; give it more time, a smaller input or a larger pool")]
     Timeout(u64),
     /// More was asked for than the configured limits allow.
     #[error("{0}")]

@@ -173,7 +173,11 @@ fn late_runs(facts: &Facts<'_>) -> Option<HealthReason> {
     let all = facts.late >= facts.pool.slots;
     let state = if all { HealthState::Unhealthy } else { HealthState::Degraded };
     let late = facts.late;
-    reason(state, "late runs", format!("{late} runs go on past their deadlines, since their engine cannot be stopped"))
+    reason(
+        state,
+        "late runs",
+        format!("{late} runs go on although nobody waits for them any more, until their engine ends or stops them"),
+    )
 }
 
 fn errors(facts: &Facts<'_>) -> Option<HealthReason> {

@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,7 +30,7 @@ use super::{
         Batching, Buffer, ComputeUnit, InferenceOptions, InferenceResult, OutputBuffer, Precision,
         buffer::{BufferUse, Buffers},
         execute::Call,
-        lane::Lane,
+        lane::{self, Lane},
         workers::Workers,
     },
     limits::Limits,
@@ -125,8 +126,6 @@ struct Entry {
     id: ModelId,
     key: Key,
     lane: Arc<Lane>,
-    /// Its weights' share of the pool.
-    _weights: Reservation,
 }
 
 /// What makes two loads the same.
@@ -282,7 +281,8 @@ impl ANEManager {
     ///
     /// # Errors
     /// As [`CoreMlModel::load`]; [`ANEError::ModelAlreadyLoaded`] with the number that it has, where the same file is
-    /// loaded with the same options; [`ANEError::ResourceLimit`] where the weights and one run do not fit the pool.
+    /// loaded with the same options; [`ANEError::ResourceLimit`] where the weights and one run do not fit the pool, and
+    /// [`ANEError::Timeout`] where runs hold their memory for longer than the default timeout.
     pub async fn load_model(&self, path: impl AsRef<Path>, options: &CompilationOptions) -> Result<ModelId> {
         self.load_model_with(path, &options.into()).await
     }
@@ -293,14 +293,15 @@ impl ANEManager {
     /// As [`ANEManager::load_model`].
     pub async fn load_model_with(&self, path: impl AsRef<Path>, options: &ModelOptions) -> Result<ModelId> {
         let (manager, path, options) = (self.clone(), path.as_ref().to_owned(), options.clone());
-        on_thread("ane-loader", move || manager.load_blocking(&path, &options))?.await?
+        Ok(on_thread("ane-loader", move || manager.load_blocking(&path, &options))?.await??.claim())
     }
 
-    fn load_blocking(&self, path: &Path, options: &ModelOptions) -> Result<ModelId> {
+    fn load_blocking(&self, path: &Path, options: &ModelOptions) -> Result<Unclaimed> {
         let compilation = options.compilation.to_load_options()?;
         let sessions = NonZeroUsize::new(self.shared.config.max_concurrent_operations).unwrap_or(NonZeroUsize::MIN);
         let load = LoadOptions {
-            precision: compilation.precision,
+            // Named, so that who names the default loads the same.
+            precision: Some(compilation.precision.unwrap_or(Precision::Fp32)),
             compiled: compilation.compiled,
             max_sessions: sessions,
             ..options.load.clone()
@@ -319,13 +320,14 @@ impl ANEManager {
         let slots = shared.config.max_concurrent_operations;
         let trackers = [Arc::new(PerformanceTracker::new()), shared.tracker.clone()].into_iter().collect();
         let (pool, workers) = (shared.pool.clone(), shared.workers.clone());
-        let lane = Lane::new(Arc::new(model), pool, workers, batching, slots, trackers);
+        let held = lane::Shared { buffers: shared.buffers.clone(), _weights: Some(weights) };
+        let lane = Lane::new(Arc::new(model), pool, workers, batching, slots, trackers, held);
         let id = ModelId(shared.next.fetch_add(1, Ordering::Relaxed));
-        let entry = Entry { id, key: loading.key.clone(), lane, _weights: weights };
+        let entry = Entry { id, key: loading.key.clone(), lane };
         shared.models_mut().insert(id, Arc::new(entry));
         drop(loading);
         tracing::info!(model = id.0, path = %path.display(), "loaded");
-        Ok(id)
+        Ok(Unclaimed { manager: Some(self.clone()), id })
     }
 
     /// Unloads a model. Inferences that have begun end as they would; its memory comes back with the last of them.
@@ -373,25 +375,20 @@ impl ANEManager {
         let (manager, options, total) = (self.clone(), options.clone(), paths.len());
         let loaded = Mutex::new(0);
         let load = move |path: PathBuf| {
-            let id = manager.load_blocking(&path, &options)?;
-            manager.entry(id)?.warm_up()?;
+            let model = manager.load_blocking(&path, &options)?;
+            // A model may be sound and yet fail on zeros.
+            if let Err(error) = manager.entry(model.id)?.warm_up() {
+                tracing::warn!(path = %path.display(), "not warmed up: {error}");
+            }
             // Counted and told under one lock, so that the numbers come in order.
             let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
             *loaded += 1;
             progress(&PreloadProgress { path, loaded: *loaded, total });
-            Ok(id)
+            Ok(model)
         };
-        let results: Vec<Result<ModelId>> = on_threads("ane-loader", paths, load).await?;
-        let failed = results.iter().find_map(|result| result.as_ref().err().cloned());
-        match failed {
-            None => results.into_iter().collect(),
-            Some(error) => {
-                for id in results.into_iter().flatten() {
-                    self.unload_model(id)?;
-                }
-                Err(error)
-            }
-        }
+        let loaded: Result<Vec<Unclaimed>> =
+            on_threads("ane-loader", cores(), paths, load).await?.into_iter().collect();
+        Ok(loaded?.into_iter().map(Unclaimed::claim).collect())
     }
 
     /// Makes what a model's first inferences would have to make: runs it once on made-up inputs, for each inference
@@ -403,7 +400,7 @@ impl ANEManager {
         let entry = self.entry(id)?;
         let sessions = self.shared.config.max_concurrent_operations;
         let start = Instant::now();
-        let runs = on_threads("ane-warm-up", (0..sessions).collect(), move |_| entry.warm_up()).await?;
+        let runs = on_threads("ane-warm-up", sessions, (0..sessions).collect(), move |_| entry.warm_up()).await?;
         runs.into_iter().collect::<Result<()>>()?;
         Ok(start.elapsed())
     }
@@ -418,6 +415,10 @@ impl ANEManager {
         let entry = self.entry(id)?;
         let run = entry.lane.model.working_set_bytes_of_default();
         let bytes = input_size_mb.saturating_mul(1 << 20).saturating_add(run);
+        let pool = self.pool_statistics();
+        if bytes > pool.bytes - pool.bytes_in_use {
+            self.shared.buffers.trim();
+        }
         let admission = self.shared.pool.admit_bytes_within(bytes, self.default_timeout()).await?;
         Ok(ModelAdmission { entry, admission })
     }
@@ -518,12 +519,15 @@ impl ANEManager {
         Ok(summary)
     }
 
-    /// How one model has done.
+    /// How one model has done, and the memory of its weights.
     ///
     /// # Errors
     /// [`ANEError::ModelNotFound`] where there is no such model.
     pub fn model_performance(&self, id: ModelId) -> Result<PerformanceSummary> {
-        Ok(self.entry(id)?.lane.trackers[0].summary_at(Instant::now()))
+        let entry = self.entry(id)?;
+        let mut summary = entry.lane.trackers[0].summary_at(Instant::now());
+        summary.memory_usage_mb = entry.lane.model.weight_bytes() as f64 / f64::from(1 << 20);
+        Ok(summary)
     }
 
     /// Everything that is measured, as text for Prometheus (exposition format 0.0.4). Answer a scrape with it, and with
@@ -559,11 +563,12 @@ impl ANEManager {
         })
     }
 
-    /// What the machine has, and what of the manager's limits is in use.
+    /// What the machine has, and what of the manager's limits is in use. Looks for engines, on a thread of its own.
     ///
     /// # Errors
-    /// None today.
+    /// [`ANEError::MemoryAllocationFailed`] where there is no thread.
     pub async fn get_device_status(&self) -> Result<DeviceStatus> {
+        let engines = on_thread("ane-status", engines::installed)?.await?;
         let pool = self.shared.pool.statistics();
         let capabilities = detect_coreml_capabilities();
         Ok(DeviceStatus {
@@ -576,7 +581,7 @@ impl ANEManager {
             ane_available: capabilities.ane_available,
             gpu_available: capabilities.gpu_available,
             compute_units: health::available(&capabilities),
-            engines: engines::installed(),
+            engines,
             thermal: thermal_status(),
             power: power_status(),
             memory: memory_status(),
@@ -720,6 +725,28 @@ impl Entry {
     }
 }
 
+/// A model that was loaded for a caller who has not heard of it. Dropped, it is unloaded again.
+struct Unclaimed {
+    manager: Option<ANEManager>,
+    id: ModelId,
+}
+
+impl Unclaimed {
+    fn claim(mut self) -> ModelId {
+        self.manager = None;
+        self.id
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(manager) = self.manager.take() {
+            // It is gone where somebody has unloaded it meanwhile.
+            let _ = manager.unload_model(self.id);
+        }
+    }
+}
+
 /// Keeps two loads of the same model from going on at a time.
 struct Loading<'a> {
     shared: &'a Shared,
@@ -747,6 +774,10 @@ impl Drop for Loading<'_> {
         let mut loading = self.shared.loading.lock().unwrap_or_else(PoisonError::into_inner);
         loading.retain(|key| *key != self.key);
     }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 fn megabytes(bytes: usize) -> usize {

@@ -1,11 +1,20 @@
 //! A test double: an engine that records what it is given and gives what it is told to.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use coreml_onnx::OnnxModel;
 
-use super::{Engine, EngineOptions, LoadedEngineModel, Refusal, Take, Tensor};
-use crate::ane::{errors::Result, limits::Limits};
+use super::{
+    Engine, EngineOptions, LoadedEngineModel, Refusal, Take, Tensor,
+    compiled::{self, CompiledFiles, Signature},
+};
+use crate::ane::{
+    errors::{ANEError, Result},
+    limits::Limits,
+};
 
 /// What a fake model does with its inputs.
 pub(crate) type Answer = dyn Fn(&[Tensor<'_>]) -> Result<Vec<Tensor<'static>>> + Send + Sync;
@@ -46,6 +55,18 @@ impl Engine for Fake {
     }
 
     fn load(&self, _: OnnxModel, _: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn fingerprint(&self) -> String {
+        String::new()
+    }
+
+    fn compile(&self, model: &OnnxModel, folder: &Path, _: &EngineOptions) -> Result<()> {
+        compiled::write_lowered(model, folder).map_err(|e| ANEError::CompilationFailed(e.to_string()))
+    }
+
+    fn open(&self, _: CompiledFiles, _: &Signature, _: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
         Ok(Box::new(self.clone()))
     }
 }

@@ -4,6 +4,7 @@
 //! `select`'s, limits and checking of features are their callers'. Nothing of an engine's own types leaves its
 //! module.
 
+pub(crate) mod compiled;
 #[cfg(test)]
 pub(crate) mod fake;
 mod install;
@@ -12,10 +13,16 @@ mod pool;
 mod rten;
 mod tensor;
 
-use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use coreml_onnx::OnnxModel;
 
+use self::compiled::{CompiledFiles, Signature};
 pub use self::install::{Progress, install};
 pub(crate) use self::tensor::{Data, Shape, Tensor, unsupported};
 use super::{
@@ -162,6 +169,22 @@ pub(crate) trait Engine {
     /// Loads a checked model, and lets go of it as soon as it can. Cost: the graph is optimised and the weights are
     /// widened.
     fn load(&self, model: OnnxModel, options: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>>;
+
+    /// What shows in what [`Engine::compile`] writes, besides the model and the engine's version: the build of the
+    /// engine and the machine, as far as they matter.
+    fn fingerprint(&self) -> String;
+
+    /// Writes a checked model to an empty folder, with all done that [`Engine::open`] is not to do again: it is lowered
+    /// and widened, and optimised by engines that can keep that. Cost: as [`Engine::load`], and what is written.
+    fn compile(&self, model: &OnnxModel, folder: &Path, options: &EngineOptions) -> Result<()>;
+
+    /// Loads what [`Engine::compile`] has written with the same fingerprint.
+    fn open(
+        &self,
+        files: CompiledFiles,
+        signature: &Signature,
+        options: &EngineOptions,
+    ) -> Result<Box<dyn LoadedEngineModel>>;
 }
 
 /// A model that is ready to run, from any thread.

@@ -4,7 +4,9 @@
 //! (rten 0.27, `op_registry/onnx_registry.rs` and `ops/`), and a model with anything else is refused before it runs.
 
 use std::{
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     sync::Arc,
     thread,
 };
@@ -13,7 +15,11 @@ use coreml_onnx::{Element, Node, OnnxModel, Port, Storage};
 use rten::{ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrView, ValueView};
 use rten_tensor::prelude::*;
 
-use super::{Data, Engine, EngineOptions, LoadedEngineModel, Refusal, Take, Tensor, tensor::unsupported};
+use super::{
+    Data, Engine, EngineOptions, LoadedEngineModel, Refusal, Take, Tensor,
+    compiled::{self, CompiledFiles, Signature, WEIGHTS},
+    tensor::unsupported,
+};
 use crate::ane::{
     errors::{ANEError, Result},
     limits::Limits,
@@ -24,9 +30,6 @@ pub(super) const NAME: &str = "rten";
 
 /// The version that Cargo.toml asks for.
 pub(super) const VERSION: &str = "0.27";
-
-/// The name under which the graph refers to weights outside it. rten takes names that end in `.data` only.
-const WEIGHTS: &str = "weights.data";
 
 /// rten.
 pub(super) struct Rten;
@@ -58,25 +61,31 @@ impl Engine for Rten {
         model
             .write_weights(&mut weights)
             .map_err(|e| ANEError::Internal(format!("weights were not collected: {e}")))?;
-        let graph = model.encode(Storage::Beside(WEIGHTS));
-        let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
-        let depth = model.nodes().len();
+        let (graph, signature) = (model.encode(Storage::Beside(WEIGHTS)), Signature::of(&model));
         drop(model);
-        let net = guarded("load", depth, || {
-            let mut options = ModelOptions::with_all_ops();
-            options.external_data(WEIGHTS, weights);
-            options.load(graph).map_err(|e| refuse(&format!("rten does not take the model: {e}")).into())
-        })?;
-        let find = |port: &Port| {
-            net.find_node(&port.name).ok_or_else(|| ANEError::Internal(format!("rten lost the port {:?}", port.name)))
-        };
-        Ok(Box::new(Model {
-            inputs: inputs.iter().map(find).collect::<Result<_>>()?,
-            outputs: outputs.iter().map(|port| Ok((find(port)?, port.element))).collect::<Result<_>>()?,
-            threads: options.threads.map(|n| Arc::new(ThreadPool::with_num_threads(n.get()))),
-            depth,
-            net,
-        }))
+        Ok(Box::new(Model::new(graph, weights, &signature, options)?))
+    }
+
+    /// What rten optimises cannot be written, so that only the lowered graph is kept, which is the same everywhere.
+    fn fingerprint(&self) -> String {
+        String::new()
+    }
+
+    fn compile(&self, model: &OnnxModel, folder: &Path, _: &EngineOptions) -> Result<()> {
+        compiled::write_lowered(model, folder)
+            .map_err(|e| ANEError::CompilationFailed(format!("the lowered model was not written: {e}")))
+    }
+
+    fn open(
+        &self,
+        files: CompiledFiles,
+        signature: &Signature,
+        options: &EngineOptions,
+    ) -> Result<Box<dyn LoadedEngineModel>> {
+        let failed = |e: io::Error| ANEError::CompilationFailed(format!("{}: {e}", files.folder.display()));
+        let graph = compiled::read_whole(&files.graph).map_err(failed)?;
+        let weights = files.weights.as_ref().map_or(Ok(Vec::new()), compiled::read_whole).map_err(failed)?;
+        Ok(Box::new(Model::new(graph, weights, signature, options)?))
     }
 }
 
@@ -87,6 +96,26 @@ struct Model {
     threads: Option<Arc<ThreadPool>>,
     /// The number of nodes, which bounds how deep rten recurses.
     depth: usize,
+}
+
+impl Model {
+    fn new(graph: Vec<u8>, weights: Vec<u8>, signature: &Signature, options: &EngineOptions) -> Result<Model> {
+        let net = guarded("load", signature.nodes, || {
+            let mut options = ModelOptions::with_all_ops();
+            options.external_data(WEIGHTS, weights);
+            options.load(graph).map_err(|e| refuse(&format!("rten does not take the model: {e}")).into())
+        })?;
+        let find = |port: &Port| {
+            net.find_node(&port.name).ok_or_else(|| ANEError::Internal(format!("rten lost the port {:?}", port.name)))
+        };
+        Ok(Model {
+            inputs: signature.inputs.iter().map(find).collect::<Result<_>>()?,
+            outputs: signature.outputs.iter().map(|port| Ok((find(port)?, port.element))).collect::<Result<_>>()?,
+            threads: options.threads.map(|n| Arc::new(ThreadPool::with_num_threads(n.get()))),
+            depth: signature.nodes,
+            net,
+        })
+    }
 }
 
 impl LoadedEngineModel for Model {

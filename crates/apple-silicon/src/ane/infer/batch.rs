@@ -214,17 +214,17 @@ pub(super) fn joinable(a: &[Tensor<'_>], b: &[Tensor<'_>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(alike)
 }
 
-/// The requests one after the other, port by port.
-pub(super) fn join(requests: &[Tensors<'_>], samples: usize) -> Tensors<'static> {
-    fn concat<T: Clone>(parts: impl Iterator<Item = impl AsRef<[T]>> + Clone) -> Vec<T> {
-        let mut all = Vec::with_capacity(parts.clone().map(|part| part.as_ref().len()).sum());
-        parts.for_each(|part| all.extend_from_slice(part.as_ref()));
+/// The requests one after the other, port by port. There is one at least, and all are [`joinable`].
+pub(super) fn join<'a>(requests: impl Iterator<Item = &'a [Tensor<'a>]> + Clone, samples: usize) -> Tensors<'static> {
+    fn concat<'a, T: Clone + 'a>(parts: impl Iterator<Item = &'a [T]> + Clone) -> Vec<T> {
+        let mut all = Vec::with_capacity(parts.clone().map(<[T]>::len).sum());
+        parts.for_each(|part| all.extend_from_slice(part));
         all
     }
     macro_rules! concat_as {
         ($port:expr, $variant:ident) => {
             Data::$variant(
-                concat(requests.iter().map(|request| match &request[$port].data {
+                concat(requests.clone().map(|request| match &request[$port].data {
                     Data::$variant(values) => &**values,
                     _ => &[],
                 }))
@@ -232,8 +232,8 @@ pub(super) fn join(requests: &[Tensors<'_>], samples: usize) -> Tensors<'static>
             )
         };
     }
-    let joined = |port: usize| {
-        let first = &requests[0][port];
+    let first = requests.clone().next().unwrap_or_default();
+    let joined = |(port, first): (usize, &Tensor<'_>)| {
         let data = match &first.data {
             Data::F32(_) => concat_as!(port, F32),
             Data::I32(_) => concat_as!(port, I32),
@@ -244,7 +244,7 @@ pub(super) fn join(requests: &[Tensors<'_>], samples: usize) -> Tensors<'static>
         shape[0] = samples;
         Tensor::owned(shape, data)
     };
-    (0..requests[0].len()).map(joined).collect()
+    first.iter().enumerate().map(joined).collect()
 }
 
 /// The part of an output that belongs to `len` of the batch's `samples`.

@@ -9,8 +9,9 @@ use smallvec::SmallVec;
 
 use super::{
     buffer::{Buffer, Buffers, OutputBuffer},
-    lane::{Answer, Lane, Output, Payload, Place, Spent, Submission, Ticket, Values},
+    lane::{Answer, Lane, Submission, Ticket},
     preferences::{ComputeUnit, ComputeUnits, Precision},
+    run::{Named, Output, Payload, Place, Spent, Values},
 };
 use crate::ane::{
     errors::{ANEError, Result},
@@ -36,7 +37,7 @@ pub struct InferenceOptions {
     /// Milliseconds from the call until the answer, over queue and run; 0 is the manager's default.
     pub timeout_ms: u64,
     /// Samples in one run at most, for an input that holds several: it is split along the first dimension, and what
-    /// comes out is joined again. A model whose first dimension is not flexible gets one input after the other. The
+    /// comes out is joined again. It is not gathered with other requests. A model whose first dimension is not flexible gets one input after the other. The
     /// whole input is one run where `None`.
     pub batch_size: Option<usize>,
     /// What the model must compute in: "fp16", "fp32" or "int8"; whatever it computes in where `None`.
@@ -92,6 +93,8 @@ pub struct Timing {
     pub batch: Duration,
     /// In the engine.
     pub compute: Duration,
+    /// From the call until the answer.
+    pub total: Duration,
 }
 
 impl Timing {
@@ -192,7 +195,8 @@ impl<'a> Call<'a> {
             result.batch = result.batch.max(answer.spent.samples);
             result.output.extend_from_slice(&VectorOutput::of(answer.output)?.into_vec());
         }
-        result.execution_time_ms = milliseconds(self.called.elapsed());
+        result.timing.total = self.called.elapsed();
+        result.execution_time_ms = milliseconds(result.timing.total);
         Ok(result)
     }
 
@@ -240,12 +244,12 @@ impl<'a> Call<'a> {
             return self.run_parts(&features, most, samples).await;
         }
         let ticket = self.submit_features(features, state.as_deref(), samples)?;
-        let Answer { output, spent } = ticket.await?;
-        let Output::Features(features, after) = output else { return Err(mixed_up()) };
-        if let (Some(state), Some(after)) = (state, after) {
+        let Answer { output, spent, .. } = ticket.await?;
+        let Output::Features(named) = output else { return Err(mixed_up()) };
+        if let (Some(state), Some(after)) = (state, named.state) {
             *state = after;
         }
-        Ok(self.report(features, &spent, samples.unwrap_or(1)))
+        Ok(self.report(named.features, &spent, samples.unwrap_or(1)))
     }
 
     /// Features that are split along the first dimension.
@@ -260,8 +264,9 @@ impl<'a> Call<'a> {
             .collect();
         let mut joined: Option<InferenceResult<Features>> = None;
         for ticket in tickets? {
-            let Answer { output, spent } = ticket.await?;
-            let Output::Features(more, _) = output else { return Err(mixed_up()) };
+            let Answer { output, spent, .. } = ticket.await?;
+            let Output::Features(named) = output else { return Err(mixed_up()) };
+            let more = named.features;
             joined = Some(match joined {
                 None => self.report(more, &spent, samples),
                 Some(mut result) => {
@@ -273,7 +278,8 @@ impl<'a> Call<'a> {
             });
         }
         let mut result = joined.ok_or_else(mixed_up)?;
-        result.execution_time_ms = milliseconds(self.called.elapsed());
+        result.timing.total = self.called.elapsed();
+        result.execution_time_ms = milliseconds(result.timing.total);
         Ok(result)
     }
 
@@ -282,10 +288,10 @@ impl<'a> Call<'a> {
         let tensors = model.tensors(&features, state)?;
         let elements = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
         drop(tensors);
-        let payload = Payload::Features { features, state: state.cloned() };
+        let payload = Payload::Features(Box::new(Named { features, state: state.cloned() }));
         let submission = self.submission(payload, samples.unwrap_or(1));
         let bytes = model.working_set_bytes_of(elements);
-        Ok(self.lane.submit(Submission { bytes, joinable: samples.is_some(), ..submission }))
+        Ok(self.lane.submit(Submission { bytes, joinable: submission.joinable && samples.is_some(), ..submission }))
     }
 
     /// The runs that an input of so many values takes: the first, and the others.
@@ -316,7 +322,8 @@ impl<'a> Call<'a> {
             bytes: self.lane.model.working_set_bytes(samples),
             samples,
             share: samples.min(self.lane.batching.max_batch),
-            joinable: true,
+            // A batch size is a limit, so its parts are not gathered again.
+            joinable: self.batch_size.is_none(),
             called: self.called,
             timeout: self.timeout,
             monitored: self.monitored,
@@ -328,11 +335,11 @@ impl<'a> Call<'a> {
     }
 
     fn report<O>(&self, output: O, spent: &Spent, samples: usize) -> InferenceResult<O> {
-        let mut timing = Timing::default();
+        let mut timing = Timing { total: self.called.elapsed(), ..Timing::default() };
         timing.add(spent);
         InferenceResult {
             output,
-            execution_time_ms: milliseconds(self.called.elapsed()),
+            execution_time_ms: milliseconds(timing.total),
             timing,
             samples,
             batch: spent.samples,
@@ -354,7 +361,7 @@ impl VectorOutput {
         match output {
             Output::Vector(values) => Ok(VectorOutput::New(values)),
             Output::Buffer(buffer) => Ok(VectorOutput::Reused(buffer)),
-            Output::Features(..) => Err(mixed_up()),
+            Output::Features(_) => Err(mixed_up()),
         }
     }
 
@@ -387,12 +394,12 @@ impl<'a> Watched<'a> {
         if !self.monitored {
             return;
         }
-        let ended = Instant::now();
+        let total = if timing.total.is_zero() { self.called.elapsed() } else { timing.total };
         let observation = Observation {
-            ended,
+            ended: self.called + total,
             outcome,
             items: samples as u64,
-            total: ended.saturating_duration_since(self.called),
+            total,
             queue: timing.queue,
             batch: timing.batch,
             compute: timing.compute,

@@ -20,18 +20,17 @@ use std::{
 use smallvec::SmallVec;
 
 use super::{
-    batch::{self, Batching},
-    buffer::{Buffer, OutputBuffer},
+    batch::Batching,
+    buffer::Buffers,
+    run::{self, Asked, Output, Payload, Place, Spent, Work},
     workers::{Job, Workers},
 };
 use crate::ane::{
-    engines::Tensor,
     errors::{ANEError, Result},
-    features::Features,
     limits::{Alarm, Armed, Cancel, Limits},
     metrics::PerformanceTracker,
-    models::coreml_model::{CoreMlModel, Results, State, Tensors, put},
-    resource_pool::{Admission, Admit, Pool},
+    models::coreml_model::CoreMlModel,
+    resource_pool::{Admission, Admit, Pool, Reservation},
 };
 
 /// A model's own tracker, and that of all models of its manager.
@@ -49,7 +48,17 @@ pub(crate) struct Lane {
     pub(crate) batching: Batching,
     /// Where its inferences count.
     pub(crate) trackers: Trackers,
+    shared: Shared,
     queue: Mutex<Queue>,
+}
+
+/// What a lane shares with others, or holds for its model.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// Idle ones are given up where a run waits.
+    pub(crate) buffers: Arc<Buffers>,
+    /// The weights' share of the pool, held until the last run has ended.
+    pub(crate) _weights: Option<Reservation>,
 }
 
 #[derive(Default)]
@@ -84,63 +93,12 @@ struct Asks {
     bytes: usize,
 }
 
-/// What a request gives the model.
-pub(crate) enum Payload {
-    /// So many samples from the beginning of one vector.
-    Vector { values: Values, len: usize, samples: usize },
-    /// Named features, and the state to begin with.
-    Features { features: Features, state: Option<State> },
-}
-
-/// A vector's memory.
-pub(crate) enum Values {
-    Own(Vec<f32>),
-    Buffer(Buffer),
-}
-
-impl std::ops::Deref for Values {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        match self {
-            Values::Own(values) => values,
-            Values::Buffer(buffer) => buffer,
-        }
-    }
-}
-
-/// What the model gives a request.
-pub(crate) enum Output {
-    Vector(Vec<f32>),
-    Buffer(OutputBuffer),
-    Features(Features, Option<State>),
-}
-
-/// Where a request's output goes.
-pub(crate) enum Place {
-    /// A vector or features of its own.
-    New,
-    /// Memory that is used again.
-    Buffer(OutputBuffer),
-}
-
 /// An answer, and where its time went.
 pub(crate) struct Answer {
     pub(crate) output: Output,
     pub(crate) spent: Spent,
-}
-
-/// Where the time of a request went.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Spent {
-    /// From the call until a thread took it.
-    pub(crate) queue: Duration,
-    /// Joining it with others, and taking its part of what came out.
-    pub(crate) batch: Duration,
-    /// In the engine.
-    pub(crate) compute: Duration,
-    /// Samples in its run, its own among them.
-    pub(crate) samples: usize,
+    /// The request's vector, to use it again.
+    vector: Vec<f32>,
 }
 
 /// A request.
@@ -214,15 +172,17 @@ pub(crate) struct Dispatch {
 /// What a thread keeps from one run to the next.
 pub(crate) struct Scratch {
     run: Arc<Run>,
-    taken: Vec<Taken>,
-    /// Vectors of requests that are answered.
-    vectors: Vec<Vec<f32>>,
+    /// Of each request that was taken: its cell, what it asks for, and what becomes of it.
+    cells: Vec<Arc<Cell>>,
+    asked: Vec<Asked>,
+    works: Vec<Work>,
 }
 
 impl Scratch {
     /// Counts runs that nobody waits for in `late`.
     pub(super) fn new(late: &Arc<AtomicUsize>) -> Scratch {
-        Scratch { run: Arc::new(Run { late: late.clone(), ..Run::default() }), taken: Vec::new(), vectors: Vec::new() }
+        let run = Arc::new(Run { late: late.clone(), ..Run::default() });
+        Scratch { run, cells: Vec::new(), asked: Vec::new(), works: Vec::new() }
     }
 
     /// A run that was stopped stays so; the next one needs another.
@@ -234,13 +194,6 @@ impl Scratch {
     }
 }
 
-/// A request that a thread has taken.
-struct Taken {
-    cell: Arc<Cell>,
-    request: Submission,
-    spent: Spent,
-}
-
 impl Lane {
     pub(crate) fn new(
         model: Arc<CoreMlModel>,
@@ -249,9 +202,10 @@ impl Lane {
         batching: Batching,
         slots: usize,
         trackers: Trackers,
+        shared: Shared,
     ) -> Arc<Lane> {
         let queue = Mutex::default();
-        Arc::new_cyclic(|me| Lane { me: me.clone(), model, pool, workers, slots, batching, trackers, queue })
+        Arc::new_cyclic(|me| Lane { me: me.clone(), model, pool, workers, slots, batching, trackers, shared, queue })
     }
 
     /// Queues a request.
@@ -329,6 +283,7 @@ impl Lane {
                     let dispatch = Arc::new(Dispatch { lane: self.clone(), admit: Mutex::new(Some(admit)) });
                     self.lock().dispatches.push(dispatch.clone());
                     dispatch.poll();
+                    self.shared.buffers.trim();
                 }
             }
         }
@@ -348,18 +303,6 @@ impl Lane {
             // On another thread, since all that waits may end this way. Where there is none, deadlines end it.
             let _ = self.workers.push(Job::Flush(self.clone()));
         }
-    }
-
-    /// Asks for what still waits, and keeps vectors to use them again.
-    fn ask_again(self: &Arc<Lane>, vectors: &mut Vec<Vec<f32>>) {
-        const MOST: usize = 64;
-        let mut queue = self.lock();
-        let asks = self.asks(&mut queue);
-        let room = MOST.saturating_sub(queue.vectors.len()).min(vectors.len());
-        queue.vectors.extend(vectors.drain(..room));
-        drop(queue);
-        vectors.clear();
-        self.ask(asks);
     }
 
     /// Takes a request out of the queue whose caller does not wait any more.
@@ -383,28 +326,28 @@ impl Lane {
 
     /// Runs the requests at the head of the queue.
     pub(super) fn run_batch(self: &Arc<Lane>, mut admission: Admission, scratch: &mut Scratch) {
-        let enough = self.gather(&mut admission, scratch);
+        let (enough, asks) = self.gather(&mut admission, scratch);
         if enough {
+            // What is left has its turn in the pool's queue before this run ends.
+            self.ask(asks);
             self.run_taken(admission, scratch);
         } else {
             drop(admission);
+            self.ask(asks);
         }
-        self.ask_again(&mut scratch.vectors);
     }
 
     /// Runs one request.
-    pub(super) fn run_alone(self: &Arc<Lane>, cell: Arc<Cell>, admission: Admission, scratch: &mut Scratch) {
+    pub(super) fn run_alone(&self, cell: Arc<Cell>, admission: Admission, scratch: &mut Scratch) {
         scratch.run.waiting.store(1, Ordering::Release);
-        if let Some(taken) = cell.begin(&scratch.run, Instant::now()) {
-            scratch.taken.push(taken);
+        if cell.begin(scratch, Instant::now()) {
             self.run_taken(admission, scratch);
-            self.ask_again(&mut scratch.vectors);
         }
     }
 
     /// Takes what one run may have from the head of the queue. `false` where the admission is too small for the first
-    /// request, which stays, or where there is none.
-    fn gather(&self, admission: &mut Admission, scratch: &mut Scratch) -> bool {
+    /// request, which stays, or where there is none. And what to ask for next.
+    fn gather(&self, admission: &mut Admission, scratch: &mut Scratch) -> (bool, Asks) {
         let now = Instant::now();
         let (mut shares, mut bytes) = (0, 0);
         // One more than there will be, so that no run is stopped while it is gathered.
@@ -412,7 +355,7 @@ impl Lane {
         let mut queue = self.lock();
         queue.asked -= 1;
         while let Some(&Waiting { share: more, bytes: room, joinable, .. }) = queue.waiting.front() {
-            let first = scratch.taken.is_empty();
+            let first = scratch.cells.is_empty();
             let fits = first || (joinable && shares + more <= self.batching.max_batch);
             let missing = (bytes + room).saturating_sub(admission.bytes());
             if !fits || (missing > 0 && !admission.try_grow(missing)) {
@@ -420,15 +363,13 @@ impl Lane {
             }
             let Waiting { cell, .. } = queue.pop().expect("there is a first one");
             scratch.run.waiting.fetch_add(1, Ordering::AcqRel);
-            match cell.begin(&scratch.run, now) {
-                Some(taken) => {
-                    (shares, bytes) = (shares + more, bytes + room);
-                    scratch.taken.push(taken);
-                    if !joinable {
-                        break;
-                    }
-                }
-                None => _ = scratch.run.waiting.fetch_sub(1, Ordering::AcqRel),
+            if !cell.begin(scratch, now) {
+                scratch.run.waiting.fetch_sub(1, Ordering::AcqRel);
+                continue;
+            }
+            (shares, bytes) = (shares + more, bytes + room);
+            if !joinable {
+                break;
             }
         }
         let flushed = if queue.waiting.is_empty() {
@@ -437,144 +378,49 @@ impl Lane {
         } else {
             None
         };
+        let asks = self.asks(&mut queue);
         drop(queue);
         drop(flushed);
-        if scratch.taken.is_empty() {
-            return false;
+        if scratch.cells.is_empty() {
+            return (false, asks);
         }
         scratch.run.leave();
         if bytes < admission.bytes() {
             admission.shrink_to(bytes);
         }
-        true
+        (true, asks)
     }
 
     /// Runs what was taken and answers it. The share of the pool comes back before any caller hears of it.
     fn run_taken(&self, admission: Admission, scratch: &mut Scratch) {
-        let span = tracing::debug_span!("run", model = %self.model.path().display(), requests = scratch.taken.len());
-        let entered = span.enter();
-        let limits = Limits::default().cancelled_by(&scratch.run.cancel);
-        let mut answers: SmallVec<[Option<Result<Output>>; 1]> = scratch.taken.iter().map(|_| None).collect();
-        let ran = catch_unwind(AssertUnwindSafe(|| self.compute(&mut scratch.taken, &mut answers, &limits)));
-        drop(entered);
+        let Scratch { run, cells, asked, works } = scratch;
+        let span = tracing::debug_span!("run", model = %self.model.path().display(), requests = cells.len());
+        let limits = Limits::default().cancelled_by(&run.cancel);
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            span.in_scope(|| run::run(&self.model, asked, works, &limits));
+        }));
         drop(admission);
-        for (taken, answer) in scratch.taken.drain(..).zip(answers) {
+        for ((cell, asked), work) in cells.drain(..).zip(asked.drain(..)).zip(works.drain(..)) {
             let lost = || Err(ANEError::Internal("the engine gave up; please report it".to_owned()));
-            let answer = answer.filter(|_| ran.is_ok()).unwrap_or_else(lost);
-            let spent = taken.spent;
-            // A buffer is back before its caller hears of it, and can be had again.
-            if let Payload::Vector { values: Values::Own(vector), .. } = taken.request.payload {
-                scratch.vectors.push(vector);
+            let Work { answer, spent, .. } = work;
+            if spent.first && asked.monitored {
+                self.trackers.iter().for_each(|tracker| tracker.record_batch(spent.samples as u64));
             }
-            taken.cell.answer(answer.map(|output| Answer { output, spent }));
+            let answer = answer.filter(|_| ran.is_ok()).unwrap_or_else(lost).map_err(|e| self.named(e));
+            // A buffer is back before its caller hears of it, and can be had again.
+            let vector = asked.payload.into_vector();
+            cell.answer(answer.map(|output| Answer { output, spent, vector }));
         }
         scratch.renew();
     }
 
-    /// One run for all where they can be joined, and one each where not, or where that failed.
-    fn compute(&self, taken: &mut [Taken], answers: &mut [Option<Result<Output>>], limits: &Limits) {
-        let (mut places, mut spent): (SmallVec<[Place; 1]>, SmallVec<[Spent; 1]>) = taken
-            .iter_mut()
-            .map(|taken| (std::mem::replace(&mut taken.request.place, Place::New), taken.spent))
-            .unzip();
-        let all = &*taken;
-        let mut requests: SmallVec<[(usize, Tensors<'_>); 1]> = SmallVec::new();
-        for (index, taken) in all.iter().enumerate() {
-            match self.tensors(&taken.request.payload) {
-                Ok(tensors) => requests.push((index, tensors)),
-                Err(error) => answers[index] = Some(Err(error)),
+    /// An error of an engine, with the model that it was running.
+    fn named(&self, error: ANEError) -> ANEError {
+        match error {
+            ANEError::InferenceFailed(why) => {
+                ANEError::InferenceFailed(format!("{}: {why}", self.model.path().display()))
             }
-        }
-        while !requests.is_empty() {
-            let count = self.joined(&requests);
-            let group: SmallVec<[(usize, Tensors<'_>); 1]> = requests.drain(..count).collect();
-            if count > 1 && self.run_joined(&group, all, &mut places, answers, &mut spent, limits).is_ok() {
-                continue;
-            }
-            // A failed batch is tried again one by one, so that a bad request fails alone.
-            for (index, tensors) in &group {
-                let request = &all[*index].request;
-                let place = std::mem::replace(&mut places[*index], Place::New);
-                let began = Instant::now();
-                answers[*index] = Some(self.run_one(tensors, &request.payload, place, limits));
-                spent[*index].compute += began.elapsed();
-                spent[*index].samples = request.samples;
-                self.count_run(request.monitored, request.samples);
-            }
-        }
-        drop(requests);
-        taken.iter_mut().zip(spent).for_each(|(taken, spent)| taken.spent = spent);
-    }
-
-    /// How many requests from the first on one run may have.
-    fn joined(&self, requests: &[(usize, Tensors<'_>)]) -> usize {
-        let (_, first) = &requests[0];
-        let alike = requests.iter().take_while(|(_, tensors)| batch::joinable(first, tensors)).count();
-        let fits = |&count: &usize| {
-            let samples: Option<usize> = requests[..count].iter().map(|(_, tensors)| batch::samples(tensors)).sum();
-            samples.is_some_and(|samples| batch::takes(&self.model, first, samples))
-        };
-        (2..=alike).rev().find(fits).unwrap_or(1)
-    }
-
-    fn run_joined(
-        &self,
-        group: &[(usize, Tensors<'_>)],
-        taken: &[Taken],
-        places: &mut [Place],
-        answers: &mut [Option<Result<Output>>],
-        spent: &mut [Spent],
-        limits: &Limits,
-    ) -> Result<()> {
-        let began = Instant::now();
-        let sizes: SmallVec<[usize; 8]> = group.iter().filter_map(|(_, tensors)| batch::samples(tensors)).collect();
-        let samples = sizes.iter().sum();
-        let tensors: SmallVec<[Tensors<'_>; 8]> =
-            group.iter().map(|(_, tensors)| tensors.iter().map(Tensor::borrowed).collect()).collect();
-        let joined = batch::join(&tensors, samples);
-        let (mut computed, start) = (Duration::ZERO, Instant::now());
-        let mut parts: Vec<Part> =
-            group.iter().map(|(index, _)| self.part(&taken[*index].request.payload, places, *index)).collect();
-        self.model.run(&joined, limits, &mut |port, tensor| {
-            // Ports come when all is computed.
-            computed = if computed.is_zero() { start.elapsed() } else { computed };
-            let mut at = 0;
-            for (part, &size) in parts.iter_mut().zip(&sizes) {
-                part.take(&self.model, port, batch::rows(&tensor, at, size, samples)?)?;
-                at += size;
-            }
-            Ok(())
-        })?;
-        self.count_run(group.iter().any(|(index, _)| taken[*index].request.monitored), samples);
-        for ((index, _), part) in group.iter().zip(parts) {
-            answers[*index] = Some(part.output(&self.model, &taken[*index].request.payload));
-            spent[*index].compute += computed;
-            spent[*index].batch += began.elapsed().saturating_sub(computed);
-            spent[*index].samples = samples;
-        }
-        Ok(())
-    }
-
-    fn count_run(&self, monitored: bool, samples: usize) {
-        if monitored {
-            self.trackers.iter().for_each(|tracker| tracker.record_batch(samples as u64));
-        }
-    }
-
-    fn run_one(&self, tensors: &Tensors<'_>, payload: &Payload, place: Place, limits: &Limits) -> Result<Output> {
-        let mut part = Part::new(&self.model, payload, place);
-        self.model.run(tensors, limits, &mut |port, tensor| part.take(&self.model, port, tensor))?;
-        part.output(&self.model, payload)
-    }
-
-    fn part(&self, payload: &Payload, places: &mut [Place], index: usize) -> Part {
-        Part::new(&self.model, payload, std::mem::replace(&mut places[index], Place::New))
-    }
-
-    fn tensors<'a>(&'a self, payload: &'a Payload) -> Result<Tensors<'a>> {
-        match payload {
-            Payload::Vector { values, len, samples } => self.model.vector_tensors(&values[..*len], *samples),
-            Payload::Features { features, state } => self.model.tensors(features, state.as_ref()),
+            other => other,
         }
     }
 
@@ -606,51 +452,6 @@ impl Queue {
         let first = self.waiting.pop_front()?;
         self.shares -= first.share;
         Some(first)
-    }
-}
-
-/// One request's part of what comes out.
-enum Part {
-    Vector(Vec<f32>),
-    Buffer(OutputBuffer),
-    Features(Results),
-}
-
-impl Part {
-    fn new(model: &CoreMlModel, payload: &Payload, place: Place) -> Part {
-        match (payload, place) {
-            (Payload::Features { .. }, _) => Part::Features(model.no_results()),
-            (Payload::Vector { .. }, Place::New) => Part::Vector(Vec::new()),
-            (Payload::Vector { .. }, Place::Buffer(mut buffer)) => {
-                buffer.values_mut().clear();
-                Part::Buffer(buffer)
-            }
-        }
-    }
-
-    fn take(&mut self, model: &CoreMlModel, port: usize, tensor: Tensor<'_>) -> Result<()> {
-        let out = match self {
-            Part::Features(results) => return put(results, port, tensor),
-            Part::Vector(values) => values,
-            Part::Buffer(buffer) => buffer.values_mut(),
-        };
-        let form = model.vector()?;
-        if port == form.port {
-            form.append(&tensor.data, out);
-        }
-        Ok(())
-    }
-
-    fn output(self, model: &CoreMlModel, payload: &Payload) -> Result<Output> {
-        Ok(match (self, payload) {
-            (Part::Vector(values), _) => Output::Vector(values),
-            (Part::Buffer(buffer), _) => Output::Buffer(buffer),
-            (Part::Features(mut results), Payload::Features { state: Some(before), .. }) => {
-                let features = model.collect(&mut results)?;
-                Output::Features(features, Some(model.state_after(before, &mut results)))
-            }
-            (Part::Features(mut results), _) => Output::Features(model.collect(&mut results)?, None),
-        })
     }
 }
 
@@ -690,17 +491,21 @@ impl Cell {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes it part of a run, unless its caller does not wait any more.
-    fn begin(self: &Arc<Cell>, run: &Arc<Run>, now: Instant) -> Option<Taken> {
+    /// Makes it part of the next run, unless its caller does not wait any more.
+    fn begin(self: &Arc<Cell>, scratch: &mut Scratch, now: Instant) -> bool {
         let mut state = self.lock();
         if state.phase != Phase::Waiting {
-            return None;
+            return false;
         }
-        let request = state.request.take()?;
+        let Some(request) = state.request.take() else { return false };
         state.phase = Phase::Running;
-        state.run = Some(run.clone());
-        let spent = Spent { queue: now.saturating_duration_since(request.called), ..Spent::default() };
-        Some(Taken { cell: self.clone(), request, spent })
+        state.run = Some(scratch.run.clone());
+        drop(state);
+        let Submission { payload, place, samples, monitored, called, .. } = request;
+        scratch.works.push(Work::new(place, now.saturating_duration_since(called)));
+        scratch.asked.push(Asked { payload, samples, monitored });
+        scratch.cells.push(self.clone());
+        true
     }
 
     fn answer(&self, answer: Result<Answer>) {
@@ -749,12 +554,13 @@ pub(crate) struct Ticket {
     timeout: Duration,
     armed: Option<Armed>,
     answered: bool,
+    vector: Vec<f32>,
 }
 
 impl Ticket {
     fn new(lane: &Arc<Lane>, cell: Arc<Cell>, called: Instant, timeout: Duration) -> Ticket {
         let armed = called.checked_add(timeout).map(|at| Armed::at(at, cell.clone()));
-        Ticket { lane: lane.clone(), cell, timeout, armed, answered: false }
+        Ticket { lane: lane.clone(), cell, timeout, armed, answered: false, vector: Vec::new() }
     }
 }
 
@@ -762,9 +568,16 @@ impl Future for Ticket {
     type Output = Result<Answer>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Answer>> {
+        let mut vector = Vec::new();
         let mut state = self.cell.lock();
         let answer = match state.phase {
-            Phase::Answered => state.answer.take(),
+            Phase::Answered => {
+                let mut answer = state.answer.take();
+                if let Some(Ok(answer)) = &mut answer {
+                    vector = std::mem::take(&mut answer.vector);
+                }
+                answer
+            }
             Phase::Expired => Some(Err(ANEError::Timeout(u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX)))),
             Phase::Waiting | Phase::Running => {
                 match &mut state.task {
@@ -777,7 +590,7 @@ impl Future for Ticket {
         };
         let answered = state.phase == Phase::Answered;
         drop(state);
-        self.answered = answered;
+        (self.answered, self.vector) = (answered, vector);
         Poll::Ready(answer.unwrap_or_else(|| Err(ANEError::Internal("polled after its answer".to_owned()))))
     }
 }
@@ -790,6 +603,9 @@ impl Drop for Ticket {
             let mut queue = self.lane.lock();
             if queue.cells.len() < MOST {
                 queue.cells.push(self.cell.clone());
+            }
+            if self.vector.capacity() > 0 && queue.vectors.len() < MOST {
+                queue.vectors.push(std::mem::take(&mut self.vector));
             }
             return;
         }

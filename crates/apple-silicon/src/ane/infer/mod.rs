@@ -9,6 +9,7 @@ pub(crate) mod buffer;
 pub mod execute;
 pub(crate) mod lane;
 mod preferences;
+mod run;
 #[cfg(test)]
 mod tests;
 pub(crate) mod workers;

@@ -90,13 +90,14 @@ impl ErrorKind {
     /// Whether the request was wrong, so that it says nothing about how well requests are served.
     pub const fn is_callers(self) -> bool {
         match self {
-            ErrorKind::ModelNotFound
+            // Of an inference, it is a preference that makes no sense.
+            ErrorKind::CompilationFailed
+            | ErrorKind::ModelNotFound
             | ErrorKind::InvalidShape
             | ErrorKind::UnsupportedPrecision
             | ErrorKind::ModelAlreadyLoaded => true,
             ErrorKind::Unavailable
             | ErrorKind::InvalidModelFormat
-            | ErrorKind::CompilationFailed
             | ErrorKind::InferenceFailed
             | ErrorKind::Timeout
             | ErrorKind::ResourceLimit

@@ -19,8 +19,10 @@ use coreml_onnx::{InputBinding, LowerOptions, Lowered, OutputBinding, Port, Stat
 use smallvec::{SmallVec, smallvec};
 
 use super::{
+    bound::Bound,
     compatibility::{self, Obstacle},
     inputs, outputs,
+    store::{self, Ready},
     vector::VectorForm,
 };
 use crate::ane::{
@@ -31,8 +33,9 @@ use crate::ane::{
     limits::Limits,
 };
 
-pub use super::loaded::{
-    CompilationOptions, LoadedModel, estimate_memory_usage, load_model, validate_ane_compatibility,
+pub use super::{
+    loaded::{CompilationOptions, LoadedModel, estimate_memory_usage, load_model, validate_ane_compatibility},
+    store::Compiled,
 };
 
 /// How to load a model.
@@ -44,7 +47,7 @@ pub struct LoadOptions {
     pub function: Option<String>,
     /// What to compute in; the engine's own precision where `None`, which is fp32 off Apple.
     pub precision: Option<Precision>,
-    /// Folder where the compiled model is kept; it is not kept where `None`.
+    /// Folder where the compiled model is kept, among others, and found by the next load; it is not kept where `None`.
     pub compiled: Option<PathBuf>,
     /// Threads within one operation; the engine's own choice where `None`. ONNX Runtime shares one pool of threads
     /// of the size that the first model asked for; a model that asks for another size has threads of its own.
@@ -75,6 +78,7 @@ pub struct CoreMlModel {
     schema: Schema,
     interface: Interface,
     choice: Choice,
+    compiled: Compiled,
     engine: Box<dyn LoadedEngineModel>,
     inputs: Vec<InputBinding>,
     outputs: Vec<OutputBinding>,
@@ -97,12 +101,15 @@ impl CoreMlModel {
     ///
     /// Cost: the file is validated and lowered, its weights are widened to what the engine computes with, and the
     /// engine optimises the graph. The widened weights pass through a temporary file, where one can be written. After
-    /// that nothing of the model's file is held, but for its mapping where a second session may be made.
+    /// that nothing of the model's file is held, but for its mapping where a second session may be made. A compiled
+    /// model that is found in [`LoadOptions::compiled`] is checked by hash and loaded as it is; its files must not be
+    /// changed while it is in use, but can be removed.
     ///
     /// # Errors
     /// [`ANEError::ModelNotFound`], [`ANEError::InvalidModelFormat`] for a damaged file, and
     /// [`ANEError::CompilationFailed`] where there is no way to run the model here: an operation that is not lowered
-    /// or that the engine does not run, or an engine that does not load.
+    /// or that the engine does not run, or an engine that does not load; and for a folder [`LoadOptions::compiled`] that
+    /// cannot be written where there is something to write.
     pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<CoreMlModel> {
         CoreMlModel::load_within(path.as_ref(), options, |_, _| Ok(()))
     }
@@ -129,11 +136,21 @@ impl CoreMlModel {
             round_to_fp16: precision == Precision::Fp16,
             ..LowerOptions::default()
         };
-        let lowered = coreml_onnx::lower(&model, &lower).map_err(|e| ANEError::from(e).of_model(path))?;
         let obstacles = compatibility::examine(&model, options.function.as_deref());
-        // Then only the lowered model refers to the mapped files.
-        drop(model.kind);
-        let mut loaded = CoreMlModel::with_engine(&*engine, choice, lowered, model.schema, path, options, admit)?;
+        let mut loaded = match &options.compiled {
+            Some(folder) => {
+                let options = EngineOptions { threads: options.threads, max_sessions: options.max_sessions };
+                let request = store::Request { engine: &*engine, lower: &lower, options: &options, folder };
+                let ready = store::load(&request, model, |bound| admit(bound.weight_bytes, bound.working_set.bytes))?;
+                CoreMlModel::of(ready, choice, path, precision)
+            }
+            None => {
+                let lowered = coreml_onnx::lower(&model, &lower).map_err(|e| ANEError::from(e).of_model(path))?;
+                // Then only the lowered model refers to the mapped files.
+                drop(model.kind);
+                CoreMlModel::with_engine(&*engine, choice, lowered, model.schema, path, options, admit)?
+            }
+        };
         loaded.obstacles = obstacles;
         Ok(loaded)
     }
@@ -147,34 +164,38 @@ impl CoreMlModel {
         options: &LoadOptions,
         admit: impl FnOnce(usize, usize) -> Result<()>,
     ) -> Result<CoreMlModel> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         let precision = options.precision.unwrap_or(Precision::Fp32);
         let options = EngineOptions { threads: options.threads, max_sessions: options.max_sessions };
         engine.check(&lowered.model).map_err(|refusal| ANEError::from(refusal).of_model(path))?;
-        let input_ports = lowered.model.inputs().to_vec();
-        let output_ports = lowered.model.outputs().len();
-        let weight_bytes = lowered.model.weights_len();
-        let working_set = WorkingSet::of(engine, &lowered);
-        admit(weight_bytes, working_set.bytes)?;
-        Ok(CoreMlModel {
+        let (graph, bound) = Bound::of(engine, lowered);
+        admit(bound.weight_bytes, bound.working_set.bytes)?;
+        let engine = engine.load(graph, &options).map_err(|e| e.of_model(path))?;
+        Ok(CoreMlModel::of(Ready { schema, bound, engine, compiled: Compiled::Fresh }, choice, path, precision))
+    }
+
+    fn of(ready: Ready, choice: Choice, path: &Path, precision: Precision) -> CoreMlModel {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let Ready { schema, bound, engine, compiled } = ready;
+        CoreMlModel {
             path: path.to_owned(),
             schema,
             choice,
-            engine: engine.load(lowered.model, &options).map_err(|e| e.of_model(path))?,
-            input_ports,
-            output_ports,
-            weight_bytes,
-            working_set,
+            compiled,
+            engine,
+            output_ports: bound.signature.outputs.len(),
+            input_ports: bound.signature.inputs,
+            weight_bytes: bound.weight_bytes,
+            working_set: bound.working_set,
             precision,
             obstacles: Vec::new(),
-            vector: VectorForm::of(&lowered.inputs, &lowered.outputs),
+            vector: VectorForm::of(&bound.inputs, &bound.outputs),
             zeros: OnceLock::new(),
-            interface: lowered.interface,
-            inputs: lowered.inputs,
-            outputs: lowered.outputs,
-            states: lowered.states,
+            interface: bound.interface,
+            inputs: bound.inputs,
+            outputs: bound.outputs,
+            states: bound.states,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-        })
+        }
     }
 
     /// The path that was loaded.
@@ -195,6 +216,11 @@ impl CoreMlModel {
     /// The engine that runs it, and why.
     pub fn engine(&self) -> &Choice {
         &self.choice
+    }
+
+    /// Where its compiled form came from.
+    pub fn compiled(&self) -> &Compiled {
+        &self.compiled
     }
 
     /// Bytes that the weights take as the engine computes with them, without what it packs beside.
@@ -425,15 +451,15 @@ pub struct State {
 
 /// Memory of a run on inputs of the default shapes.
 #[derive(Clone, Copy, Debug)]
-struct WorkingSet {
-    bytes: usize,
+pub(super) struct WorkingSet {
+    pub(super) bytes: usize,
     /// Elements of the inputs.
-    elements: usize,
+    pub(super) elements: usize,
 }
 
 impl WorkingSet {
     /// From the liveness of each tensor; inputs count too, since a request's are held while it runs.
-    fn of(engine: &dyn Engine, lowered: &Lowered) -> WorkingSet {
+    pub(super) fn of(engine: &dyn Engine, lowered: &Lowered) -> WorkingSet {
         let ports = lowered.model.inputs();
         let mut shapes: Vec<Vec<usize>> =
             ports.iter().map(|port| port.dims.iter().map(|dim| dim.unwrap_or(1)).collect()).collect();

@@ -24,7 +24,8 @@ pub struct CompilationOptions {
     /// Where it would best run: "ANE", "GPU", "CPU" or "ALL". A preference, as in Core ML.
     pub compute_units: Option<String>,
     /// The precision that is good enough. Engines on the CPU compute in "fp32"; with "fp16" they round every result to
-    /// fp16, as the Neural Engine does, so that its numbers can be seen. "int8" is refused: no engine here computes in it.
+    /// fp16, as the Neural Engine does, so that its numbers can be seen; on rten what is too large for fp16 stays as it is
+    /// instead of becoming infinite. "int8" is refused: no engine here computes in it.
     pub minimum_precision: Option<String>,
     /// A folder in which the compiled model is kept. The next load with the same options finds it there, and skips
     /// what was done. Entries are keyed by the model's content, the options, the engine's version and the CPU.
@@ -55,7 +56,9 @@ impl LoadedModel {
         let batching = batching.for_model(&model);
         let Standalone { pool, workers, slots } = &*STANDALONE;
         let trackers = [Arc::new(PerformanceTracker::new())].into_iter().collect();
-        LoadedModel { lane: Lane::new(Arc::new(model), pool.clone(), workers.clone(), batching, *slots, trackers) }
+        let (pool, workers) = (pool.clone(), workers.clone());
+        let shared = Default::default();
+        LoadedModel { lane: Lane::new(Arc::new(model), pool, workers, batching, *slots, trackers, shared) }
     }
 
     /// How its inferences have done.

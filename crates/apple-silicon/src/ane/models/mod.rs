@@ -1,10 +1,12 @@
 //! Models: loading them, checking what they are given, and making features of what they give.
 
+mod bound;
 mod compatibility;
 pub mod coreml_model;
 mod inputs;
 mod loaded;
 mod outputs;
+mod store;
 pub(crate) mod vector;
 
 pub use compatibility::{Obstacle, ObstacleKind};

@@ -3,6 +3,7 @@
 //! [`discovery`] finds the library, [`runtime`] loads it once for the process, and a [`Model`](model::Model) keeps a
 //! pool of sessions that share their weights.
 
+mod cpu;
 mod discovery;
 mod model;
 mod optimized;
@@ -14,7 +15,10 @@ use coreml_onnx::OnnxModel;
 
 pub(super) use self::discovery::{data_folder, library_name};
 use self::{discovery::Origin, model::Model, runtime::Runtime};
-use super::{Engine, EngineOptions, Installed, LoadedEngineModel, Refusal, Status};
+use super::{
+    Engine, EngineOptions, Installed, LoadedEngineModel, Refusal, Status,
+    compiled::{CompiledFiles, Signature},
+};
 use crate::ane::errors::{ANEError, Result};
 
 /// The engine's name on the command line.
@@ -60,6 +64,25 @@ impl Engine for OnnxRuntime {
 
     fn load(&self, model: OnnxModel, options: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
         Ok(Box::new(Model::load(self.runtime.clone(), model, options)?))
+    }
+
+    /// Optimised graphs are for the CPU that they were made on: weights are laid out for its vector registers.
+    fn fingerprint(&self) -> String {
+        format!("{}; {}", ort::info(), cpu::describe())
+    }
+
+    fn compile(&self, model: &OnnxModel, folder: &Path, options: &EngineOptions) -> Result<()> {
+        model::compile(&self.runtime, model, folder, options.threads)
+            .map_err(|e| failed("the optimised model was not written", &e))
+    }
+
+    fn open(
+        &self,
+        files: CompiledFiles,
+        signature: &Signature,
+        options: &EngineOptions,
+    ) -> Result<Box<dyn LoadedEngineModel>> {
+        Ok(Box::new(Model::open(self.runtime.clone(), files, signature, options)?))
     }
 }
 

@@ -7,12 +7,14 @@
 //! made in the same way would cost them again. Instead, when a second one is needed, the optimised graph is taken from
 //! ONNX Runtime once, and from then on every session is made from that: with its weights and packed weights shared,
 //! and nothing left to optimise. The first session is replaced as soon as it is free.
+//!
+//! A compiled model is such an optimised graph, kept: its first session is made from the files, which are mapped.
 
 use std::{
     borrow::Cow,
-    fs::{self, File},
-    io::{self, BufWriter, Write},
+    io,
     num::NonZeroUsize,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -23,6 +25,7 @@ use std::{
 use coreml_onnx::{Element, OnnxModel, Port, Storage, Weight};
 use half::f16;
 use ort::{
+    logging::LogLevel,
     session::{
         RunOptions, Session, SessionInputValue,
         builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder},
@@ -40,6 +43,7 @@ use super::{
 use crate::ane::{
     engines::{
         Data, EngineOptions, LoadedEngineModel, Take, Tensor,
+        compiled::{self, CompiledFiles, GRAPH, Signature, WEIGHTS},
         pool::{Lease, Pool},
         tensor::unsupported,
     },
@@ -62,6 +66,25 @@ pub(super) struct Model {
     outputs: Vec<Port>,
 }
 
+/// Writes what ONNX Runtime makes of a lowered graph. The session is dropped: only what it writes is wanted.
+pub(super) fn compile(
+    runtime: &Runtime,
+    model: &OnnxModel,
+    folder: &Path,
+    threads: Option<NonZeroUsize>,
+) -> ort::Result<()> {
+    let sources = Sources::of(model)?;
+    // It warns that the graph is for this CPU alone, which its key says.
+    let builder = runtime.session(threads)?.with_prepacking(false)?.with_log_level(LogLevel::Error)?;
+    sources.session(optimized::write_to(builder, folder)?).map(drop)
+}
+
+/// A session of an optimised graph.
+fn optimized_session(builder: SessionBuilder, folder: &Path) -> ort::Result<Slot> {
+    let mut builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?;
+    Slot::new(builder.commit_from_file(folder.join(GRAPH))?, false, None)
+}
+
 /// A session, and whether its weights are the shared ones.
 struct Slot {
     session: Session,
@@ -79,23 +102,46 @@ enum Plan {
     Single,
     /// The graph before optimisation; its weights are views of the package's files.
     Lowered(Box<OnnxModel>),
-    /// The graph after optimisation.
+    /// The graph after optimisation, as it was kept.
+    Compiled(CompiledFiles),
+    /// The graph after optimisation, and its weights for all sessions.
     Optimized { optimized: Optimized, packed: PrepackedWeights },
 }
 
 impl Model {
     /// Makes the first session.
     pub(super) fn load(runtime: Arc<Runtime>, model: OnnxModel, options: &EngineOptions) -> Result<Model> {
-        let (inputs, outputs) = (model.inputs().to_vec(), model.outputs().to_vec());
+        let signature = Signature::of(&model);
         let sources = Sources::of(&model).map_err(|e| failed("the weights were not taken", &e))?;
         // The package's pages are let go of before the weights come into memory again.
         let plan = if options.max_sessions.get() == 1 { Plan::Single } else { Plan::Lowered(Box::new(model)) };
-        let first = runtime
-            .session(options.threads)
-            .and_then(|builder| sources.session(builder)?.with_ports(&inputs, &outputs))
-            .map_err(|e| failed("the model was not taken", &e))?;
+        let first = runtime.session(options.threads).and_then(|builder| sources.session(builder));
+        Model::new(runtime, first, plan, &signature, options)
+    }
+
+    /// Makes the first session of a compiled model.
+    pub(super) fn open(
+        runtime: Arc<Runtime>,
+        files: CompiledFiles,
+        signature: &Signature,
+        options: &EngineOptions,
+    ) -> Result<Model> {
+        let first = runtime.session(options.threads).and_then(|builder| optimized_session(builder, &files.folder));
+        let plan = if options.max_sessions.get() == 1 { Plan::Single } else { Plan::Compiled(files) };
+        Model::new(runtime, first, plan, signature, options)
+    }
+
+    fn new(
+        runtime: Arc<Runtime>,
+        first: ort::Result<Slot>,
+        plan: Plan,
+        signature: &Signature,
+        options: &EngineOptions,
+    ) -> Result<Model> {
+        let (inputs, outputs) = (signature.inputs.clone(), signature.outputs.clone());
+        let first = first.and_then(|slot| slot.with_ports(&inputs, &outputs));
         Ok(Model {
-            pool: Pool::new(options.max_sessions, first),
+            pool: Pool::new(options.max_sessions, first.map_err(|e| failed("the model was not taken", &e))?),
             threads: options.threads,
             plan: Mutex::new(plan),
             successor: Mutex::new(None),
@@ -109,29 +155,29 @@ impl Model {
     fn another(&self) -> Result<Slot> {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |e: ort::Error| failed("a second session was not made", &e);
-        if let Plan::Lowered(model) = &*plan {
-            match self.optimize(model) {
-                Ok(Some(optimized)) => {
-                    *plan = optimized;
-                    let successor = self.next_session(&plan).map_err(failed)?;
-                    *self.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(successor);
-                }
-                Ok(None) => tracing::warn!("each session has weights of its own: nested graphs do not share them"),
-                Err(error) => tracing::warn!("each session has weights of its own: {error}"),
+        let optimized = match &*plan {
+            Plan::Lowered(model) => Some(self.optimize(model)),
+            Plan::Compiled(files) => Some(optimized::read(files)),
+            Plan::Single | Plan::Optimized { .. } => None,
+        };
+        match optimized {
+            Some(Ok(Some(optimized))) => {
+                *plan = Plan::Optimized { optimized, packed: PrepackedWeights::new() };
+                let successor = self.next_session(&plan).map_err(failed)?;
+                *self.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(successor);
             }
+            Some(Ok(None)) => tracing::warn!("each session has weights of its own: nested graphs do not share them"),
+            Some(Err(error)) => tracing::warn!("each session has weights of its own: {error}"),
+            None => {}
         }
         self.next_session(&plan).map_err(failed)
     }
 
-    /// The plan with the optimised graph; `None` where its weights cannot be shared.
-    fn optimize(&self, model: &OnnxModel) -> io::Result<Option<Plan>> {
+    /// The optimised graph; `None` where its weights cannot be shared.
+    fn optimize(&self, model: &OnnxModel) -> io::Result<Option<Optimized>> {
         let folder = tempfile::tempdir()?;
-        // The session is dropped at once: only what it writes is wanted.
-        let sources = Sources::of(model).map_err(io::Error::other)?;
-        let builder = self.runtime.session(self.threads).and_then(|b| optimized::write_to(b, folder.path()));
-        builder.and_then(|builder| sources.session(builder)).map(drop).map_err(io::Error::other)?;
-        let optimized = optimized::read(folder)?;
-        Ok(optimized.map(|optimized| Plan::Optimized { optimized, packed: PrepackedWeights::new() }))
+        compile(&self.runtime, model, folder.path(), self.threads).map_err(io::Error::other)?;
+        optimized::read(&CompiledFiles::open(folder.path())?)
     }
 
     fn next_session(&self, plan: &Plan) -> ort::Result<Slot> {
@@ -139,13 +185,18 @@ impl Model {
         let slot = match plan {
             Plan::Single => Err(ort::Error::new("one session was asked for at most")),
             Plan::Lowered(model) => Sources::of(model)?.session(builder),
+            Plan::Compiled(files) => {
+                // The folder may have gone since.
+                let folder = optimized::copy(files).map_err(ort::Error::wrap)?;
+                let slot = optimized_session(builder, folder.path())?;
+                Ok(Slot { _files: cfg!(windows).then_some(folder), ..slot })
+            }
             Plan::Optimized { optimized, packed } => {
-                let mut builder =
-                    builder.with_optimization_level(GraphOptimizationLevel::Disable)?.with_prepacked_weights(packed)?;
+                let mut builder = builder.with_prepacked_weights(packed)?;
                 for (name, value) in &optimized.weights {
                     builder = builder.with_initializer(name, value.clone())?;
                 }
-                Slot::new(builder.commit_from_file(optimized.graph())?, true, None)
+                Ok(Slot { shared: true, ..optimized_session(builder, optimized.folder())? })
             }
         };
         slot?.with_ports(&self.inputs, &self.outputs)
@@ -245,9 +296,6 @@ enum Sources {
 }
 
 impl Sources {
-    const GRAPH: &str = "lowered.onnx";
-    const WEIGHTS: &str = "lowered.data";
-
     /// Up to this many bytes of weights, files take longer than they save.
     const SMALL: usize = 256 << 10;
 
@@ -256,26 +304,20 @@ impl Sources {
         if model.weights_len() <= Sources::SMALL {
             return Ok(Sources::Memory { graph: model.encode(Storage::Inside), weights: Vec::new() });
         }
-        let graph = model.encode(Storage::Beside(Sources::WEIGHTS));
-        match Sources::write(model, &graph) {
+        match Sources::write(model) {
             Ok(folder) => Ok(Sources::Files(folder)),
             Err(error) => {
                 tracing::warn!("weights are kept in memory, since the temporary folder cannot be written: {error}");
                 let named = |weight: &Weight| Ok((weight.name().to_owned(), Arc::new(weight_value(weight)?)));
                 let weights = model.weights().iter().map(named).collect::<ort::Result<_>>()?;
-                Ok(Sources::Memory { graph, weights })
+                Ok(Sources::Memory { graph: model.encode(Storage::Beside(WEIGHTS)), weights })
             }
         }
     }
 
-    fn write(model: &OnnxModel, graph: &[u8]) -> io::Result<TempDir> {
+    fn write(model: &OnnxModel) -> io::Result<TempDir> {
         let folder = tempfile::tempdir()?;
-        fs::write(folder.path().join(Sources::GRAPH), graph)?;
-        if !model.weights().is_empty() {
-            let mut file = BufWriter::new(File::create(folder.path().join(Sources::WEIGHTS))?);
-            model.write_weights(&mut file)?;
-            file.flush()?;
-        }
+        compiled::write_lowered(model, folder.path())?;
         Ok(folder)
     }
 
@@ -283,7 +325,7 @@ impl Sources {
     fn session(self, mut builder: SessionBuilder) -> ort::Result<Slot> {
         match self {
             Sources::Files(folder) => {
-                let session = builder.commit_from_file(folder.path().join(Sources::GRAPH))?;
+                let session = builder.commit_from_file(folder.path().join(GRAPH))?;
                 // A file that is mapped can be removed, but not on Windows.
                 let files = cfg!(windows).then_some(folder);
                 Slot::new(session, false, files)

@@ -1,9 +1,9 @@
 //! The graph that ONNX Runtime has optimised, written by it and read back with its weights.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -16,9 +16,7 @@ use prost::Message;
 use tempfile::TempDir;
 
 use super::model::NamedWeight;
-
-const GRAPH: &str = "optimized.onnx";
-const WEIGHTS: &str = "optimized.data";
+use crate::ane::engines::compiled::{CompiledFiles, GRAPH, WEIGHTS, read_whole};
 
 /// Bytes from which a weight is shared; smaller ones stay in the graph, and in each session.
 const SHARED_FROM: &str = "1024";
@@ -42,41 +40,46 @@ pub(super) struct Optimized {
 }
 
 impl Optimized {
-    /// The graph's file.
-    pub(super) fn graph(&self) -> PathBuf {
-        self.folder.path().join(GRAPH)
+    /// The folder with the graph's file.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 }
 
 /// Reads what was written. `None` where a nested graph has a weight outside the file, which ONNX Runtime does not let
 /// sessions share.
-pub(super) fn read(folder: TempDir) -> io::Result<Option<Optimized>> {
-    let weights = read_weights(folder.path())?;
-    let data = OpenOptions::new().write(true).open(folder.path().join(WEIGHTS));
-    if let (Some(_), Ok(data)) = (&weights, data) {
-        let size = data.metadata()?.len();
-        data.set_len(0)?;
-        data.set_len(size)?;
+pub(super) fn read(files: &CompiledFiles) -> io::Result<Option<Optimized>> {
+    let graph = read_whole(&files.graph)?;
+    let Some(weights) = read_weights(&graph, files.weights.as_ref())? else { return Ok(None) };
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join(GRAPH), graph)?;
+    if let Some(data) = &files.weights {
+        File::create(folder.path().join(WEIGHTS))?.set_len(data.metadata()?.len())?;
     }
-    Ok(weights.map(|weights| Optimized { weights, folder }))
+    Ok(Some(Optimized { weights, folder }))
 }
 
-fn read_weights(folder: &Path) -> io::Result<Option<Vec<NamedWeight>>> {
-    let graph = std::fs::read(folder.join(GRAPH))?;
-    let model = ModelProto::decode(&*graph).map_err(io::Error::other)?;
+/// A copy of the files.
+pub(super) fn copy(files: &CompiledFiles) -> io::Result<TempDir> {
+    let folder = tempfile::tempdir()?;
+    let all = [(GRAPH, Some(&files.graph)), (WEIGHTS, files.weights.as_ref())];
+    for (name, mut file) in all.into_iter().filter_map(|(name, file)| Some((name, file?))) {
+        file.rewind()?;
+        io::copy(&mut file, &mut File::create(folder.path().join(name))?)?;
+    }
+    Ok(folder)
+}
+
+fn read_weights(graph: &[u8], data: Option<&File>) -> io::Result<Option<Vec<NamedWeight>>> {
+    let model = ModelProto::decode(graph).map_err(io::Error::other)?;
     let main = model.graph.unwrap_or_default();
     if main.node.iter().any(NodeProto::has_external) {
         return Ok(None);
     }
     let mut weights = Vec::new();
-    let mut data = None;
     for tensor in main.initializer.iter().filter(|tensor| tensor.is_external()) {
-        let file = match &mut data {
-            Some(file) => file,
-            None => data.insert(File::open(folder.join(WEIGHTS))?),
-        };
-        file.seek(SeekFrom::Start(tensor.offset()))?;
-        match read_weight(tensor, file)? {
+        let data = data.ok_or_else(|| io::Error::other("there is no file of weights"))?;
+        match read_weight(tensor, data)? {
             Some(value) => weights.push((tensor.name.clone(), Arc::new(value))),
             None => return Ok(None),
         }
@@ -85,7 +88,7 @@ fn read_weights(folder: &Path) -> io::Result<Option<Vec<NamedWeight>>> {
 }
 
 /// One weight. `None` for element types that no lowered graph has.
-fn read_weight(tensor: &TensorProto, file: &mut File) -> io::Result<Option<DynValue>> {
+fn read_weight(tensor: &TensorProto, file: &File) -> io::Result<Option<DynValue>> {
     // Numbers of `TensorProto.DataType`.
     let value = match tensor.data_type {
         1 => elements::<f32>(tensor, file),
@@ -101,13 +104,20 @@ fn read_weight(tensor: &TensorProto, file: &mut File) -> io::Result<Option<DynVa
 }
 
 /// Elements in memory of our own: ONNX Runtime shares no other.
-fn elements<T>(tensor: &TensorProto, file: &mut File) -> io::Result<DynValue>
+fn elements<T>(tensor: &TensorProto, mut file: &File) -> io::Result<DynValue>
 where
     T: PrimitiveTensorElementType + bytemuck::Pod + std::fmt::Debug,
 {
     let count = tensor.dims.iter().try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
-    let count = count.ok_or_else(|| io::Error::other(format!("the weight {:?} has no size", tensor.name)))?;
+    let end = count.and_then(|n| tensor.offset().checked_add(n.checked_mul(size_of::<T>())? as u64));
+    let (Some(count), Some(end)) = (count, end) else {
+        return Err(io::Error::other(format!("the weight {:?} has no size", tensor.name)));
+    };
+    if end > file.metadata()?.len() {
+        return Err(io::Error::other(format!("the weight {:?} lies past the end of its file", tensor.name)));
+    }
     let mut values = vec![T::zeroed(); count];
+    file.seek(SeekFrom::Start(tensor.offset()))?;
     file.read_exact(bytemuck::cast_slice_mut(&mut values))?;
     Ok(Tensor::from_array((tensor.dims.clone(), values)).map_err(io::Error::other)?.into_dyn())
 }
