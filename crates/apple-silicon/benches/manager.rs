@@ -22,7 +22,7 @@ use std::{
 
 use apple_silicon::ane::{
     engines::{EngineChoice, start},
-    infer::{Batching, InferenceOptions},
+    infer::{Batching, InferenceOptions, Timing},
     manager::{ANEConfig, ANEManager, ModelId, ModelOptions},
     models::coreml_model::{CoreMlModel, estimate_memory_usage},
 };
@@ -122,10 +122,28 @@ impl Nothing {
             let over = (median - bare - hand_over) * 1e6;
             println!("  {:<34} {over:>+7.2} over session and hand-over", row.name);
         }
+        self.stages(&input, &options);
         let start = Instant::now();
         (0..1_000_000).for_each(|_| _ = black_box(estimate_memory_usage(black_box(&self.session))));
         println!("  a memory estimate takes {:.2} ns (mean of a million)", start.elapsed().as_secs_f64() * 1e3);
         self.compare_with_raw();
+    }
+
+    /// Where the time goes, as results tell it.
+    fn stages(&self, input: &[f32], options: &InferenceOptions) {
+        let results: Vec<_> = (0..10_000)
+            .map(|_| block_on(self.manager.execute_inference(self.model, input, options)).expect("it runs").timing)
+            .collect();
+        let median = |pick: fn(&Timing) -> Duration| {
+            let mut times: Vec<Duration> = results.iter().map(pick).collect();
+            times.sort();
+            times[times.len() / 2].as_secs_f64() * 1e6
+        };
+        let [queue, compute, total] = [|t: &Timing| t.queue, |t: &Timing| t.compute, |t: &Timing| t.total].map(median);
+        let rest = total - queue - compute;
+        println!(
+            "  of which: until a thread has it {queue:.2}, in the engine {compute:.2}, until its caller has it {rest:.2}"
+        );
     }
 
     fn compare_with_raw(&self) {

@@ -1,8 +1,8 @@
 //! Running models for many callers.
 //!
-//! A request goes one way: [`execute`] checks it, its model's [`lane`] queues it, [`batch`] joins what came at the same
-//! time, a thread of [`workers`] runs it, and the caller's future has the answer. Knows models and the pool; the
-//! manager knows which models there are.
+//! A request goes one way: [`execute`] checks it, the lane of its model queues it, a thread takes it and what can be
+//! joined with it, the model runs once, and the caller's future has the answer. Knows models and the pool; the manager
+//! knows which models there are.
 
 mod batch;
 pub(crate) mod buffer;

@@ -105,7 +105,7 @@ impl VectorForm {
         let most = if self.stacks { most.min(left) } else { most.min(left).min(1) };
         let samples = (1..=most).rev().find(|&samples| self.takes(samples, port));
         match samples {
-            Some(samples) if len % sample == 0 => Ok(Part { start, len: samples * sample, samples }),
+            Some(samples) if len.is_multiple_of(sample) => Ok(Part { start, len: samples * sample, samples }),
             _ => Err(self.wrong_length(len)),
         }
     }
