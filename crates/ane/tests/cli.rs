@@ -164,12 +164,21 @@ fn help() {
 
                   --engine <ENGINE>
                       The engine; `auto` takes onnxruntime where it is found, else rten
-          
+
                       [default: auto]
                       [possible values: auto, onnxruntime, rten]
 
                   --function <NAME>
                       The function of a multi-function model; its default function where left out
+
+                  --precision <PRECISION>
+                      What to compute in: fp32, or fp16 to round every result as the Neural Engine does
+
+                      [default: fp32]
+                      [possible values: fp32, fp16]
+
+                  --compiled <FOLDER>
+                      Keep the compiled model in this folder, and take it from there the next time
 
                   --state
                       Keep the model's state from one prediction to the next; it starts at zero
@@ -185,7 +194,7 @@ fn help() {
 
                   --top <K>
                       Tell this many classes
-          
+
                       [default: 5]
 
                   --show
@@ -203,6 +212,7 @@ fn help() {
               ane run model.mlpackage --inputs x.npz --outputs y.npz   numpy in, numpy out
               ane run bert.mlpackage --input ids=ids.npy --input 'mask=[[1, 1, 0, 0]]'
               ane run llm.mlpackage --state step0.npz step1.npz        state lives from step to step
+              ane run model.mlpackage --random 1 --precision fp16      what half precision does to its numbers
 
             Files that --outputs writes:
               Arrays keep their shapes, scalars and labels have the shape [1], and pictures are uint8 of height
@@ -530,6 +540,25 @@ fn npz(path: &Path) -> Vec<(String, Vec<f32>)> {
             (name, npyz::NpyFile::new(entry).unwrap().into_vec::<f32>().unwrap())
         })
         .collect()
+}
+
+#[test]
+fn compiled_models_are_found_and_half_precision_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let compiled = folder.path().join("compiled");
+    let compiled = compiled.to_str().unwrap();
+    let scores = |arguments: &[&str]| {
+        let arguments = [&["run", DIGITS, "--random", "1", "--json"], arguments].concat();
+        json(&arguments)["predictions"][0]["outputs"].clone()
+    };
+    let fresh = scores(&[]);
+    assert_eq!(scores(&["--compiled", compiled]), fresh);
+    assert_eq!(fs::read_dir(compiled).unwrap().count(), 1);
+    assert_eq!(scores(&["--compiled", compiled]), fresh);
+    assert_eq!(fs::read_dir(compiled).unwrap().count(), 1, "it was found");
+    let half = scores(&["--precision", "fp16"]);
+    assert_ne!(half, fresh, "its numbers are rounded");
+    assert_ne!(half, Value::Null);
 }
 
 #[test]

@@ -41,6 +41,7 @@ Examples:
   ane run model.mlpackage --inputs x.npz --outputs y.npz   numpy in, numpy out
   ane run bert.mlpackage --input ids=ids.npy --input 'mask=[[1, 1, 0, 0]]'
   ane run llm.mlpackage --state step0.npz step1.npz        state lives from step to step
+  ane run model.mlpackage --random 1 --precision fp16      what half precision does to its numbers
 
 Files that --outputs writes:
   Arrays keep their shapes, scalars and labels have the shape [1], and pictures are uint8 of height x
@@ -69,6 +70,12 @@ pub(crate) struct Arguments {
     /// The function of a multi-function model; its default function where left out
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
+    /// What to compute in: fp32, or fp16 to round every result as the Neural Engine does
+    #[arg(long, value_name = "PRECISION", default_value = "fp32", value_parser = ["fp32", "fp16"])]
+    precision: String,
+    /// Keep the compiled model in this folder, and take it from there the next time
+    #[arg(long, value_name = "FOLDER")]
+    compiled: Option<PathBuf>,
     /// Keep the model's state from one prediction to the next; it starts at zero
     #[arg(long, conflicts_with = "repeat")]
     state: bool,
@@ -167,8 +174,10 @@ fn load(arguments: &Arguments) -> anyhow::Result<CoreMlModel> {
     let options = LoadOptions {
         engine: arguments.engine.parse()?,
         function: arguments.function.clone(),
+        precision: Some(arguments.precision.parse()?),
         threads: arguments.threads,
         max_sessions: NonZeroUsize::MIN,
+        compiled: arguments.compiled.clone(),
     };
     let _progress = Progress::spinner("loading the model");
     Ok(CoreMlModel::load(&arguments.model, &options)?)
