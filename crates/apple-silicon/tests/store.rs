@@ -52,9 +52,13 @@ fn options(engine: EngineChoice, store: &Path) -> LoadOptions {
 
 /// What a model gives for inputs in turn, on one state. Numbers are shown in full, NaN and the sign of zero, too.
 fn outputs(model: &CoreMlModel, inputs: &[Features]) -> String {
-    let mut state = model.new_state().unwrap();
-    let outputs = inputs.iter().map(|input| model.predict_with_state(input, &mut state).unwrap());
-    format!("{:?}", outputs.collect::<Vec<_>>())
+    try_outputs(model, inputs).unwrap()
+}
+
+fn try_outputs(model: &CoreMlModel, inputs: &[Features]) -> Result<String, ANEError> {
+    let mut state = model.new_state()?;
+    let outputs = inputs.iter().map(|input| model.predict_with_state(input, &mut state));
+    Ok(format!("{:?}", outputs.collect::<Result<Vec<_>, _>>()?))
 }
 
 /// Loads a model and says whether it was found.
@@ -188,16 +192,13 @@ fn check_side_by_side(model: &CoreMlModel, inputs: &[Features], store: tempfile:
         store.close().unwrap();
     }
     let barrier = Barrier::new(3);
-    thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                for _ in 0..20 {
-                    barrier.wait();
-                    assert_eq!(outputs(model, inputs), alone);
-                }
-            });
-        }
+    // Nobody fails before the end, since the others would wait.
+    let run = || (0..20).map(|_| (barrier.wait(), try_outputs(model, inputs)).1).collect::<Vec<_>>();
+    let results = thread::scope(|scope| {
+        let threads = [(); 3].map(|()| scope.spawn(run));
+        threads.map(|thread| thread.join().unwrap())
     });
+    results.iter().flatten().for_each(|result| assert_eq!(result.as_ref(), Ok(&alone)));
 }
 
 #[test]

@@ -1,0 +1,106 @@
+//! Every error has a real cause, and says what to do.
+
+mod support;
+
+use std::{fs, future::Future, path::Path};
+
+use apple_silicon::ane::{
+    engines::EngineChoice,
+    errors::ANEError,
+    features::{Array, ArrayType, Features},
+    infer::InferenceOptions,
+    manager::{ANEConfig, ANEManager, ModelId, ModelOptions},
+    metrics::ErrorKind,
+    models::coreml_model::CompilationOptions,
+};
+use support::network::{neural_network, relu};
+
+/// A manager with a model of 8 numbers.
+struct Service {
+    folder: tempfile::TempDir,
+    manager: ANEManager,
+    model: ModelId,
+}
+
+impl Service {
+    fn new() -> Service {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("relu.mlmodel"), neural_network(&[1, 8], &[relu(0)])).unwrap();
+        let config = ANEConfig { max_concurrent_operations: 1, memory_pool_mb: 4, default_timeout_ms: 60_000 };
+        let manager = ANEManager::with_config(config).unwrap();
+        let model = run(manager.load_model(folder.path().join("relu.mlmodel"), &Default::default())).unwrap();
+        Service { folder, manager, model }
+    }
+
+    fn load(&self, name: &str) -> ANEError {
+        run(self.manager.load_model(self.folder.path().join(name), &CompilationOptions::default())).unwrap_err()
+    }
+
+    fn infer(&self, input: &[f32], options: InferenceOptions) -> ANEError {
+        run(self.manager.execute_inference(self.model, input, &options)).unwrap_err()
+    }
+
+    fn raise(&self, kind: ErrorKind) -> ANEError {
+        let options = InferenceOptions::default();
+        match kind {
+            ErrorKind::Unavailable => "coreml".parse::<EngineChoice>().unwrap_err(),
+            ErrorKind::ModelNotFound => self.load("none.mlmodel"),
+            ErrorKind::InvalidModelFormat => {
+                fs::write(self.folder.path().join("damaged.mlmodel"), "nothing").unwrap();
+                self.load("damaged.mlmodel")
+            }
+            ErrorKind::CompilationFailed => {
+                self.infer(&[0.0; 8], InferenceOptions { compute_units: Some("TPU".to_owned()), ..options })
+            }
+            // A division of whole numbers by zero.
+            ErrorKind::InferenceFailed => {
+                let ops = Path::new(env!("CARGO_MANIFEST_DIR")).join("../coreml-onnx/tests/ops");
+                let model =
+                    run(self.manager.load_model(ops.join("floor_div/int32/model.mlpackage"), &Default::default()));
+                let loaded = self.manager.model(model.clone().unwrap()).unwrap();
+                let zeros = loaded.interface().inputs.iter().map(|input| {
+                    let coreml_format::schema::FeatureKind::MultiArray(kind) = &input.kind else { panic!("{input:?}") };
+                    (input.name.clone(), Array::filled(kind.dtype, kind.shape.clone(), 0.0).unwrap())
+                });
+                run(self.manager.predict(model.unwrap(), Features::from_iter(zeros), &options)).unwrap_err()
+            }
+            ErrorKind::Timeout => {
+                let held = run(self.manager.request_admission(self.model, 0)).unwrap();
+                let late = self.infer(&[0.0; 8], InferenceOptions { timeout_ms: 1, ..options });
+                drop(held);
+                late
+            }
+            ErrorKind::ResourceLimit => self.manager.allocate_buffer(5).unwrap_err(),
+            ErrorKind::MemoryAllocationFailed => Array::filled(ArrayType::Float64, [usize::MAX / 16], 0.0).unwrap_err(),
+            ErrorKind::InvalidShape => self.infer(&[0.0; 7], options),
+            ErrorKind::UnsupportedPrecision => {
+                self.infer(&[0.0; 8], InferenceOptions { precision: Some("int8".to_owned()), ..options })
+            }
+            ErrorKind::ModelAlreadyLoaded => self.load("relu.mlmodel"),
+            // Code of a caller's that panics on a thread of the manager's.
+            ErrorKind::Internal => {
+                let path = self.folder.path().join("other.mlmodel");
+                fs::write(&path, neural_network(&[1, 4], &[relu(0)])).unwrap();
+                let (paths, options) = ([path], ModelOptions::default());
+                let preload = self.manager.preload_models_with(&paths, &options, |_| panic!("as it should"));
+                run(preload).unwrap_err()
+            }
+        }
+    }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+#[test]
+fn every_error_has_a_cause() {
+    let service = Service::new();
+    for kind in ErrorKind::ALL {
+        let error = service.raise(kind);
+        println!("{kind:?}: {error}");
+        assert_eq!(ErrorKind::from(&error), kind, "{error}");
+        assert!(error.to_string().len() > 20, "{error}");
+    }
+    assert_eq!(service.manager.list_models().len(), 2, "nothing is left of what failed");
+}
