@@ -2,13 +2,16 @@
 //! result, and of one that finds it; and the resident memory after each.
 //!
 //! `store MODEL... [--engine ENGINE] [--rounds N]`. Loads of all models and kinds take turns; medians. Memory is
-//! read on Linux only, each in a process of its own, after loading and after the first prediction.
+//! read on Linux only, each in a process of its own: after loading, after the first prediction, after four at a time,
+//! and the most there was before those.
 
 use std::{
     env,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::Command,
+    sync::Barrier,
+    thread,
     time::Instant,
 };
 
@@ -51,7 +54,9 @@ fn main() {
             }
         }
     }
-    println!("{engine}, milliseconds to load, median of {rounds} (least); MiB resident after loading, and at most");
+    println!(
+        "{engine}, milliseconds to load, median of {rounds} (least); MiB resident: loaded, predicted, four at a time, peak"
+    );
     for (model, times) in models.iter().zip(&mut times) {
         println!("{}", model.display());
         let empty = tempfile::tempdir().expect("a folder");
@@ -81,8 +86,17 @@ fn resident(model: &Path, engine: EngineChoice, store: Option<PathBuf>) {
     let before = memory("VmRSS");
     let model = load(model, engine, store.as_deref());
     let loaded = memory("VmRSS");
-    model.predict(&features(model.interface())).expect("it predicts");
-    println!("{:.1} {:.1} {:.1}", loaded - before, memory("VmRSS") - before, memory("VmHWM") - before);
+    let features = features(model.interface());
+    model.predict(&features).expect("it predicts");
+    let (predicted, peak) = (memory("VmRSS"), memory("VmHWM"));
+    let barrier = Barrier::new(4);
+    thread::scope(|scope| {
+        let predict = || (0..12).try_for_each(|_| (barrier.wait(), model.predict(&features)).1.map(drop));
+        [(); 4].map(|()| scope.spawn(predict)).map(|thread| thread.join().expect("it ends").expect("it predicts"));
+    });
+    let together = memory("VmRSS");
+    let [loaded, predicted, together, peak] = [loaded, predicted, together, peak].map(|mib| mib - before);
+    println!("{loaded:>6.1} {predicted:>6.1} {together:>6.1} {peak:>6.1}");
 }
 
 /// Inputs of the default shapes.
