@@ -141,13 +141,13 @@ fn table(runtime: &Runtime) {
         200_000,
         &mut [&mut |times| alone(&ane, times), &mut |times| alone(&owned, times), &mut |times| alone(&pair, times)],
     );
-    for (hold, name) in [(Hold::Yield, "waiting"), (Hold::Nothing, "passing")] {
+    for (hold, name, times) in [(Hold::Yield, "waiting", 20_000), (Hold::Nothing, "passing", 200_000)] {
         for tasks in TASKS {
             let slots = tasks / 2;
             let (ane, owned, pair) = (Pool::new(slots, slots * MB), TokioOwned::new(slots), TokioPair::new(slots));
             row(
                 &format!("{tasks} tasks {name}, {slots} slots"),
-                20_000,
+                times,
                 &mut [
                     &mut |times| together(runtime, &ane, tasks, hold, times),
                     &mut |times| together(runtime, &owned, tasks, hold, times),

@@ -92,7 +92,9 @@ fn resident(model: &Path, engine: EngineChoice, store: Option<PathBuf>) {
     let barrier = Barrier::new(4);
     thread::scope(|scope| {
         let predict = || (0..12).try_for_each(|_| (barrier.wait(), model.predict(&features)).1.map(drop));
-        [(); 4].map(|()| scope.spawn(predict)).map(|thread| thread.join().expect("it ends").expect("it predicts"));
+        for thread in [(); 4].map(|()| scope.spawn(predict)) {
+            thread.join().expect("it ends").expect("it predicts");
+        }
     });
     let together = memory("VmRSS");
     let [loaded, predicted, together, peak] = [loaded, predicted, together, peak].map(|mib| mib - before);

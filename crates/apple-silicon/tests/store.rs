@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     fs,
     fs::File,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Barrier,
     thread,
@@ -17,11 +18,12 @@ use std::{
 use apple_silicon::ane::{
     engines::EngineChoice,
     errors::ANEError,
-    features::{Feature, Features, Image, Pixels},
+    features::{Array, ArrayType, Feature, Features, Image, Pixels},
     infer::Precision,
     models::coreml_model::{Compiled, CoreMlModel, LoadOptions},
 };
 use serde_json::Value;
+use support::network;
 
 const GRAPH: &str = "graph.onnx";
 const WEIGHTS: &str = "weights.data";
@@ -171,7 +173,7 @@ fn open_models_give_the_same_bits() {
 fn nested_weights_are_kept() {
     let path = repository().join("crates/apple-silicon/tests/models/nested_weights.mlpackage");
     let values: Vec<f32> = (0..32 * 16).map(|i| i as f32).collect();
-    let array = apple_silicon::ane::features::Array::new([32, 16], values).unwrap();
+    let array = Array::new([32, 16], values).unwrap();
     let inputs = [Features::from_iter([("x", array)])];
     for engine in engines() {
         check(&path, None, &inputs, engine);
@@ -185,7 +187,7 @@ fn nested_weights_are_kept() {
     }
 }
 
-/// Predicts from several threads at once, for which ONNX Runtime needs several sessions. The entry is gone by then.
+/// Predicts from several threads at once, for which ONNX Runtime needs several sessions. The entry has gone by then.
 fn check_side_by_side(model: &CoreMlModel, inputs: &[Features], store: tempfile::TempDir) {
     let alone = outputs(model, inputs);
     if cfg!(unix) {
@@ -193,7 +195,7 @@ fn check_side_by_side(model: &CoreMlModel, inputs: &[Features], store: tempfile:
     }
     let barrier = Barrier::new(3);
     // Nobody fails before the end, since the others would wait.
-    let run = || (0..20).map(|_| (barrier.wait(), try_outputs(model, inputs)).1).collect::<Vec<_>>();
+    let run = || (0..12).map(|_| (barrier.wait(), try_outputs(model, inputs)).1).collect::<Vec<_>>();
     let results = thread::scope(|scope| {
         let threads = [(); 3].map(|()| scope.spawn(run));
         threads.map(|thread| thread.join().unwrap())
@@ -203,12 +205,64 @@ fn check_side_by_side(model: &CoreMlModel, inputs: &[Features], store: tempfile:
 
 #[test]
 fn a_found_model_predicts_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network.mlmodel");
+    let layers: Vec<Vec<u8>> = (0..4).map(|n| network::convolution(n, 32)).collect();
+    let shape = [1, 32, 48, 48];
+    fs::write(&path, network::neural_network(&shape, &layers)).unwrap();
+    let inputs = [Features::from_iter([("x0", Array::filled(ArrayType::Float32, shape, 0.5).unwrap())])];
     for engine in engines() {
         let store = tempfile::tempdir().unwrap();
-        load(&digits(), &options(engine, store.path()));
-        let (model, found, _) = load(&digits(), &options(engine, store.path()));
+        load(&path, &options(engine, store.path()));
+        let (model, found, _) = load(&path, &options(engine, store.path()));
         assert!(found);
-        check_side_by_side(&model, &picture(), store);
+        check_side_by_side(&model, &inputs, store);
+    }
+}
+
+/// Sessions of a found model share its weights as others do; see the test `sessions`, which says why it runs in a process
+/// of its own.
+#[test]
+#[cfg(target_os = "linux")]
+fn sessions_of_a_found_model_share_weights() {
+    const GIVE_BACK: &str = "MALLOC_MMAP_THRESHOLD_";
+    if std::env::var_os(GIVE_BACK).is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "sessions_of_a_found_model_share_weights", "--nocapture"]).env(GIVE_BACK, "65536");
+        assert!(child.status().unwrap().success());
+        return;
+    }
+    if !support::is_there(EngineChoice::OnnxRuntime) {
+        return;
+    }
+    const CHANNELS: usize = 512;
+    let (folder, shape) = (tempfile::tempdir().unwrap(), [1, CHANNELS, 8, 8]);
+    let path = folder.path().join("network.mlmodel");
+    let layers: Vec<Vec<u8>> = (0..3).map(|n| network::convolution(n, CHANNELS)).collect();
+    fs::write(&path, network::neural_network(&shape, &layers)).unwrap();
+    let weights = 3 * 9 * CHANNELS * CHANNELS * size_of::<f32>();
+    let options = LoadOptions { threads: NonZeroUsize::new(1), ..options(EngineChoice::OnnxRuntime, folder.path()) };
+    load(&path, &options);
+    let (model, found, _) = load(&path, &options);
+    assert!(found);
+    let input = Features::from_iter([("x0", Array::filled(ArrayType::Float32, shape, 0.5).unwrap())]);
+    let resident: Vec<usize> = (1..=4)
+        .map(|sessions| {
+            let barrier = Barrier::new(sessions);
+            let run =
+                || (0..12).map(|_| (barrier.wait(), model.predict(&input).map(drop)).1).collect::<Result<Vec<_>, _>>();
+            thread::scope(|scope| {
+                let threads: Vec<_> = (0..sessions).map(|_| scope.spawn(run)).collect();
+                threads.into_iter().for_each(|thread| drop(thread.join().unwrap().unwrap()));
+            });
+            let pages = fs::read_to_string("/proc/self/statm").unwrap();
+            pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        })
+        .collect();
+    println!("{weights} bytes of weights, resident with 1 to 4 sessions: {resident:?}");
+    for (sessions, pair) in resident.windows(2).enumerate() {
+        let more = pair[1].saturating_sub(pair[0]);
+        assert!(more < weights / 3, "session {} costs {more} bytes", sessions + 2);
     }
 }
 
@@ -225,7 +279,7 @@ fn other_options_are_other_entries() {
         }
         let fp32 = LoadOptions { precision: Some(Precision::Fp32), ..options(engine, store.path()) };
         assert!(load(&digits(), &fp32).1, "fp32 is what is computed in anyway");
-        let threads = LoadOptions { threads: Some(2.try_into().unwrap()), ..options(engine, store.path()) };
+        let threads = LoadOptions { threads: NonZeroUsize::new(2), ..options(engine, store.path()) };
         assert!(load(&digits(), &threads).1, "threads do not matter");
     }
     assert_eq!(entries(store.path()).len(), expected);

@@ -84,7 +84,10 @@ impl<T> Future for Outcome<T> {
         if let Some(value) = state.value.take() {
             return Poll::Ready(value);
         }
-        state.task = Some(context.waker().clone());
+        let stale = state.task.replace(context.waker().clone());
+        // Not under the lock, since the last of a task's wakers may drop the task.
+        drop(state);
+        drop(stale);
         Poll::Pending
     }
 }

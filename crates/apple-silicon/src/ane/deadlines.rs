@@ -106,13 +106,16 @@ impl<T, W: Waiting<Output = Result<T>>> Future for Within<W> {
             (this.waiting, this.armed) = (None, None);
             return Poll::Ready(result);
         }
+        // Before the look at the time: an alarm that rings after it finds the new task. The old one is dropped outside of
+        // the lock, since it may be the last of its task's, and drop that.
+        let stale = this.wake.task.lock().unwrap_or_else(PoisonError::into_inner).replace(context.waker().clone());
+        drop(stale);
         if this.at.is_some_and(|at| Instant::now() >= at) {
             this.armed = None;
             this.waiting.take().into_iter().for_each(W::expire);
             let ms = u64::try_from(this.timeout.as_millis()).unwrap_or(u64::MAX);
             return Poll::Ready(Err(ANEError::Timeout(ms)));
         }
-        *this.wake.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
         if let (None, Some(at)) = (&this.armed, this.at) {
             this.armed = Some(Armed::at(at, this.wake.clone()));
         }

@@ -152,8 +152,10 @@ fn pool(facts: &Facts<'_>) -> Option<HealthReason> {
         return None;
     }
     let what = if pool.slots_in_use == pool.slots { "slots" } else { "memory" };
+    // A few that wait are what a pool is for.
+    let state = if pool.waiting > 4 * pool.slots { HealthState::Degraded } else { HealthState::Healthy };
     reason(
-        HealthState::Degraded,
+        state,
         "pool",
         format!(
             "{} runs wait for {what} ({} of {} slots and {} of {} MB are in use); send less, or give the manager more",

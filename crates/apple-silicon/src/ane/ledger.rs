@@ -6,7 +6,10 @@
 //! So no release slips between a waiter's look at the word and its place in the queue: either it came before the
 //! freeze and the waiter sees it, or it takes the lock after the waiter and finds it in the queue.
 
-use std::task::{Poll, Waker};
+use std::{
+    mem,
+    task::{Poll, Waker},
+};
 
 use smallvec::SmallVec;
 
@@ -102,7 +105,7 @@ pub(crate) enum Exit {
 }
 
 /// A place in the queue.
-pub(crate) type Ticket = usize;
+pub(crate) type Ticket = u32;
 
 /// The low 32 bits of the word: the free memory, in units.
 const UNIT_BITS: u32 = 32;
@@ -117,15 +120,19 @@ const FROZEN: u64 = 1 << 63;
 const COUNT_FULL: u64 = FROZEN - COUNT;
 
 /// The books of one pool. The caller pays back what it took, once.
+///
+/// Laid out by hand: the word, the lock and what is used with it share a cache line, and are apart from the count of
+/// the `Arc` around it, so that a hand-over between two cores moves few lines.
+#[repr(C, align(128))]
 pub(crate) struct Ledger {
     word: AtomicU64,
+    queue: Mutex<Queue>,
     /// The word when nothing is lent.
     total: u64,
     /// A unit of memory is 2 to this power bytes.
     unit: u32,
     slots_peak: AtomicU64,
     units_peak: AtomicU64,
-    queue: Mutex<Queue>,
 }
 
 impl Ledger {
@@ -166,7 +173,7 @@ impl Ledger {
             return Ok(());
         }
         frozen.queue.counts.rejected_busy += 1;
-        Err(Refusal::Busy(self.free_of(frozen.word), frozen.queue.waiting))
+        Err(Refusal::Busy(self.free_of(frozen.word), frozen.queue.waiting as usize))
     }
 
     /// Takes what is asked for, or gives a ticket.
@@ -181,7 +188,9 @@ impl Ledger {
         match frozen.take(request) {
             Ok(true) => Poll::Ready(Ok(())),
             Ok(false) => {
-                *ticket = Some(frozen.queue.push(request.slots, self.units(request.bytes), task));
+                // They fit into the word, since less than the total was asked for.
+                let (slots, units) = (request.slots as u8, self.units(request.bytes) as u32);
+                *ticket = Some(frozen.queue.push(slots, units, task));
                 Poll::Pending
             }
             Err(why) => Poll::Ready(Err(why)),
@@ -191,7 +200,7 @@ impl Ledger {
     /// What has become of a ticket. An answer ends it; until then `task` is woken when there is one.
     pub(crate) fn look(&self, ticket: Ticket, task: &Waker) -> Poll<Result<(), Refusal>> {
         let mut queue = self.lock();
-        let waiter = &mut queue.waiters[ticket];
+        let waiter = &mut queue.waiters[ticket as usize];
         let (state, slots, units) = (waiter.state, waiter.slots, waiter.units);
         if state == State::Waiting {
             let known = waiter.task.as_ref().is_some_and(|known| known.will_wake(task));
@@ -201,13 +210,13 @@ impl Ledger {
             drop(stale);
             return Poll::Pending;
         }
-        queue.vacant.push(ticket);
+        queue.vacate(ticket);
         if state == State::Refused {
             queue.counts.rejected_closed += 1;
             return Poll::Ready(Err(Refusal::Closed));
         }
-        queue.counts.waits += 1;
-        queue.count(slots, units);
+        queue.waits += 1;
+        queue.count(slots.into(), units.into());
         Poll::Ready(Ok(()))
     }
 
@@ -220,13 +229,13 @@ impl Ledger {
         }
         let mut task = None;
         if let Some(ticket) = ticket {
-            let Waiter { state, slots, units, .. } = frozen.queue.waiters[ticket];
+            let Waiter { state, slots, units, .. } = frozen.queue.waiters[ticket as usize];
             match state {
                 State::Waiting => task = frozen.queue.resolve(ticket, State::Refused),
-                State::Granted => frozen.word += slots * SLOT + units,
+                State::Granted => frozen.word += u64::from(slots) * SLOT + u64::from(units),
                 State::Refused => {}
             }
-            frozen.queue.vacant.push(ticket);
+            frozen.queue.vacate(ticket);
         }
         frozen.hand_on();
         drop(task);
@@ -269,14 +278,22 @@ impl Ledger {
         let mut frozen = self.freeze();
         frozen.queue.closed = true;
         let mut tasks = Tasks::new();
-        while let Some(ticket) = frozen.queue.head() {
-            tasks.extend(frozen.queue.resolve(ticket, State::Refused));
+        while frozen.queue.head != NOBODY {
+            let head = frozen.queue.head;
+            tasks.extend(frozen.queue.resolve(head, State::Refused));
         }
-        frozen.wake(tasks);
+        drop(frozen);
+        tasks.into_iter().for_each(Waker::wake);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
+    }
+
+    /// Whether those that wait have asked for more memory than is free.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        let queue = self.lock();
+        queue.wanted > units(self.word.load(Ordering::Relaxed))
     }
 
     pub(crate) fn free(&self) -> Free {
@@ -296,8 +313,9 @@ impl Ledger {
             bytes_in_use: self.bytes(units(used)),
             bytes_peak: self.bytes(units(used).max(self.units_peak.load(Ordering::Relaxed))),
             bytes_reserved: self.bytes(queue.reserved),
-            waiting: queue.waiting,
-            admissions: queue.counts.admissions + word % FROZEN / COUNT,
+            waiting: queue.waiting as usize,
+            admissions: queue.admissions + word % FROZEN / COUNT,
+            waits: queue.waits,
             ..queue.counts
         }
     }
@@ -392,7 +410,7 @@ impl Frozen<'_> {
         if taken {
             self.queue.count(request.slots, wanted);
             // The word's count may be full, which is one of the ways to get here.
-            self.queue.counts.admissions += self.word / COUNT;
+            self.queue.admissions += self.word / COUNT;
             self.word %= COUNT;
         }
         Ok(taken)
@@ -410,20 +428,16 @@ impl Frozen<'_> {
     /// Grants what is free to those that wait, in their order, and wakes them.
     fn hand_on(mut self) {
         let mut tasks = Tasks::new();
-        while let Some(ticket) = self.queue.head() {
-            let Waiter { slots, units, .. } = self.queue.waiters[ticket];
-            if !self.take_free(slots, units) {
+        while let Some(Waiter { slots, units, .. }) = self.queue.waiters.get(self.queue.head as usize) {
+            if !self.take_free(u64::from(*slots), u64::from(*units)) {
                 break;
             }
-            tasks.extend(self.queue.resolve(ticket, State::Granted));
+            let head = self.queue.head;
+            tasks.extend(self.queue.resolve(head, State::Granted));
         }
-        self.wake(tasks);
-    }
-
-    /// Not under the lock: a task may run at once and use the pool.
-    fn wake(self, tasks: Tasks) {
+        // Not under the lock: a task may run at once and use the pool.
         drop(self);
-        tasks.into_iter().for_each(Waker::wake);
+        tasks.drain(..).for_each(Waker::wake);
     }
 }
 
@@ -435,31 +449,40 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// Who waits, in a ring of places that are used again, and what is counted under the lock.
+/// Who waits, in a list of places that are used again, and what is counted under the lock. What each wait changes
+/// comes first.
+#[repr(C)]
 struct Queue {
-    /// The first is nobody: it closes the ring, after the last waiter and before the first.
-    waiters: Vec<Waiter>,
-    vacant: Vec<Ticket>,
-    waiting: usize,
+    head: Ticket,
+    last: Ticket,
+    /// The first of the places that nobody has. They are linked, too.
+    vacant: Ticket,
+    waiting: u32,
     /// Units that those who wait have asked for.
     wanted: u64,
-    closed: bool,
+    waits: u64,
+    /// Without those that are counted in the word.
+    admissions: u64,
+    waiters: Vec<Waiter>,
     /// Units that reservations hold.
     reserved: u64,
-    /// Without what is counted in the word.
+    closed: bool,
+    /// What is counted rarely.
     counts: PoolStatistics,
 }
 
+/// In a cache line of its own, since its neighbours may be another core's.
+#[repr(align(64))]
 struct Waiter {
-    state: State,
-    slots: u64,
-    units: u64,
     task: Option<Waker>,
+    state: State,
+    slots: u8,
+    units: u32,
     before: Ticket,
     after: Ticket,
 }
 
-/// A waiter leaves the ring when it is granted or refused, but keeps its place until it knows.
+/// A waiter leaves the list when it is granted or refused, but keeps its place until it knows.
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Waiting,
@@ -467,49 +490,76 @@ enum State {
     Refused,
 }
 
+/// Before the head and after the last.
+const NOBODY: Ticket = Ticket::MAX;
+
 /// Most releases wake one task. More than these are rare enough to allocate.
 type Tasks = SmallVec<[Waker; 8]>;
 
 impl Queue {
     fn new() -> Queue {
-        let nobody = Waiter { state: State::Waiting, slots: 0, units: 0, task: None, before: 0, after: 0 };
-        let counts = PoolStatistics::default();
-        Queue { waiters: vec![nobody], vacant: Vec::new(), waiting: 0, wanted: 0, closed: false, reserved: 0, counts }
-    }
-
-    fn head(&self) -> Option<Ticket> {
-        (self.waiting > 0).then_some(self.waiters[0].after)
-    }
-
-    fn push(&mut self, slots: u64, units: u64, task: Waker) -> Ticket {
-        let last = self.waiters[0].before;
-        let waiter = Waiter { state: State::Waiting, slots, units, task: Some(task), before: last, after: 0 };
-        let ticket = self.vacant.pop().unwrap_or(self.waiters.len());
-        match self.waiters.get_mut(ticket) {
-            Some(place) => *place = waiter,
-            None => self.waiters.push(waiter),
+        Queue {
+            head: NOBODY,
+            last: NOBODY,
+            vacant: NOBODY,
+            closed: false,
+            waiting: 0,
+            wanted: 0,
+            admissions: 0,
+            waits: 0,
+            waiters: Vec::new(),
+            reserved: 0,
+            counts: PoolStatistics::default(),
         }
-        self.waiters[last].after = ticket;
-        self.waiters[0].before = ticket;
+    }
+
+    fn push(&mut self, slots: u8, units: u32, task: Waker) -> Ticket {
+        let waiter = Waiter { task: Some(task), state: State::Waiting, slots, units, before: NOBODY, after: NOBODY };
+        let mut ticket = self.vacant;
+        match self.waiters.get_mut(ticket as usize) {
+            Some(place) => self.vacant = mem::replace(place, waiter).after,
+            None => {
+                // A place takes 64 bytes, so memory ends before the tickets do.
+                ticket = self.waiters.len() as Ticket;
+                self.waiters.push(waiter);
+            }
+        }
+        self.link(self.last, ticket);
+        self.link(ticket, NOBODY);
         self.waiting += 1;
-        self.wanted += units;
+        self.wanted += u64::from(units);
         ticket
     }
 
-    /// Takes a waiter out of the ring and gives its task.
+    /// Takes a waiter out of the list and gives its task.
     fn resolve(&mut self, ticket: Ticket, state: State) -> Option<Waker> {
-        let waiter = &mut self.waiters[ticket];
+        let waiter = &mut self.waiters[ticket as usize];
         waiter.state = state;
         let (task, before, after, units) = (waiter.task.take(), waiter.before, waiter.after, waiter.units);
-        self.waiters[before].after = after;
-        self.waiters[after].before = before;
+        self.link(before, after);
         self.waiting -= 1;
-        self.wanted -= units;
+        self.wanted -= u64::from(units);
         task
     }
 
+    fn link(&mut self, before: Ticket, after: Ticket) {
+        match before {
+            NOBODY => self.head = after,
+            before => self.waiters[before as usize].after = after,
+        }
+        match after {
+            NOBODY => self.last = before,
+            after => self.waiters[after as usize].before = before,
+        }
+    }
+
+    fn vacate(&mut self, ticket: Ticket) {
+        self.waiters[ticket as usize].after = self.vacant;
+        self.vacant = ticket;
+    }
+
     fn count(&mut self, slots: u64, units: u64) {
-        self.counts.admissions += slots;
+        self.admissions += slots;
         if slots == 0 {
             self.counts.reservations += 1;
             self.reserved += units;

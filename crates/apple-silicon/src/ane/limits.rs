@@ -5,6 +5,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
     task::Waker,
     thread,
@@ -209,7 +210,10 @@ impl Timer {
                 if !rang.is_empty() {
                     // Waking and dropping may run anything, which may arm and disarm alarms.
                     drop(guard);
-                    rang.drain(..).filter_map(|(task, _)| task).for_each(Waker::wake);
+                    for (task, alarm) in rang.drain(..) {
+                        // A task of somebody else's may panic, and the clock is everybody's.
+                        let _ = catch_unwind(AssertUnwindSafe(|| drop((task.map(Waker::wake), alarm))));
+                    }
                     guard = lock(clock);
                     continue;
                 }

@@ -6,12 +6,15 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    future::poll_fn,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     thread,
     time::{Duration, Instant},
 };
@@ -117,6 +120,8 @@ struct Shared {
     models: RwLock<BTreeMap<ModelId, Arc<Entry>>>,
     /// Models that are being loaded.
     loading: Mutex<Vec<Key>>,
+    /// Held while room for weights is looked for.
+    reserving: Mutex<()>,
     next: AtomicU64,
     tracker: Arc<PerformanceTracker>,
 }
@@ -265,6 +270,7 @@ impl ANEManager {
                 buffers: Arc::default(),
                 models: RwLock::default(),
                 loading: Mutex::default(),
+                reserving: Mutex::default(),
                 next: AtomicU64::new(1),
                 tracker: Arc::new(PerformanceTracker::new()),
                 config,
@@ -415,11 +421,16 @@ impl ANEManager {
         let entry = self.entry(id)?;
         let run = entry.lane.model.working_set_bytes_of_default();
         let bytes = input_size_mb.saturating_mul(1 << 20).saturating_add(run);
-        let pool = self.pool_statistics();
-        if bytes > pool.bytes - pool.bytes_in_use {
-            self.shared.buffers.trim();
-        }
-        let admission = self.shared.pool.admit_bytes_within(bytes, self.default_timeout()).await?;
+        let mut waiting = pin!(self.shared.pool.admit_bytes_within(bytes, self.default_timeout()));
+        // It waits from its first poll on.
+        let first = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
+        let admission = match first {
+            Poll::Ready(admission) => admission,
+            Poll::Pending => {
+                self.shared.buffers.make_room(&self.shared.pool);
+                waiting.await
+            }
+        }?;
         Ok(ModelAdmission { entry, admission })
     }
 
@@ -456,7 +467,7 @@ impl ANEManager {
         self.call(&entry, options)?.admitted(input, admission).await
     }
 
-    /// Memory for one input, in MB of 2^20 bytes, as floats. It counts in the pool.
+    /// Memory for one input, in MB of 2^20 bytes, as floats: zeros, or what its last user left. It counts in the pool.
     ///
     /// # Errors
     /// [`ANEError::ResourceLimit`] where the pool has not so much free.
@@ -464,8 +475,8 @@ impl ANEManager {
         self.shared.buffers.allocate(size_mb.saturating_mul(1 << 20), &self.shared.pool)
     }
 
-    /// Runs a model on the beginning of a buffer, as many values as the model takes, without a copy: the engine reads the
-    /// buffer. Afterwards it goes back to the manager, as the result's memory does when that is dropped.
+    /// Runs a model on the beginning of a buffer without a copy: on its default shape, or on as many samples as the batch
+    /// size says; the engine reads the buffer. Afterwards it goes back to the manager, as the result's memory does when that is dropped.
     ///
     /// # Errors
     /// As [`ANEManager::execute_inference`].
@@ -662,8 +673,13 @@ impl Shared {
                 megabytes(pool.bytes)
             )));
         }
+        // One at a time, or two would each find room for one.
+        let _one = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         self.buffers.trim();
         let reserved = self.pool.statistics().bytes_reserved;
+        // Else a model that is loaded could not run any more, and all others would wait behind its requests.
+        let largest = self.entries().iter().map(|entry| entry.lane.model.working_set_bytes_of_default()).max();
+        let needed = weights.saturating_add(working_set.max(largest.unwrap_or(0)));
         if needed > pool.bytes.saturating_sub(reserved) {
             return Err(ANEError::ResourceLimit(format!(
                 "{}: it needs {} MB ({} of weights, {} for a run); of the pool's {} MB other models and buffers hold {}; \

@@ -117,6 +117,11 @@ impl Pool {
         self.ledger.is_closed()
     }
 
+    /// Whether those that wait have asked for more memory than is free.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.ledger.is_short_of_memory()
+    }
+
     /// What is lent now, and what has happened since the pool was made. Everything is counted, nothing is sampled.
     pub fn statistics(&self) -> PoolStatistics {
         self.ledger.statistics()

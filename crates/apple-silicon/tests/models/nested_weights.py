@@ -1,6 +1,7 @@
 """Makes nested_weights.mlpackage: a loop whose body repeats a row of 16 numbers 32 times.
 
-ONNX Runtime computes that once, when it optimises, so that the nested graph has a weight of its own.
+ONNX Runtime computes that once, when it optimises, so that the nested graph has a weight of its own. It runs 1000 times,
+so that predictions take long enough to overlap.
 Needs tools/requirements.txt: python crates/apple-silicon/tests/models/nested_weights.py
 """
 
@@ -24,7 +25,7 @@ def program(x):
         rows = mb.tile(x=ROW, reps=[32, 1])
         return mb.add(x=count, y=1), mb.add(x=sum, y=rows)
 
-    _, sum = mb.while_loop(_cond=lambda count, sum: mb.less(x=count, y=3), _body=body, loop_vars=(np.int32(0), x))
+    _, sum = mb.while_loop(_cond=lambda count, sum: mb.less(x=count, y=1000), _body=body, loop_vars=(np.int32(0), x))
     return mb.identity(x=sum, name="sum")
 
 

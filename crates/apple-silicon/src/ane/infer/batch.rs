@@ -40,9 +40,12 @@ impl Batching {
     /// Every request in a run of its own.
     pub const OFF: Batching = Batching { max_batch: 1, max_queue_delay: Duration::ZERO };
 
+    /// No batch is larger, whatever is asked for.
+    const MOST: usize = 4096;
+
     /// What of this the model takes. Cost: where it may take batches, three runs on made-up inputs.
     pub(crate) fn for_model(self, model: &CoreMlModel) -> Batching {
-        let most = (2..=self.max_batch).rev().find(|&samples| takes_samples(model, samples));
+        let most = (2..=self.max_batch.min(Batching::MOST)).rev().find(|&samples| takes_samples(model, samples));
         let Some(max_batch) = most else { return Batching::OFF };
         match rows_are_independent(model, max_batch) {
             Ok(()) => Batching { max_batch, ..self },

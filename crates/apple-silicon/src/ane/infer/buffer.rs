@@ -18,6 +18,7 @@ use crate::ane::{
 /// [`ANEManager::allocate_buffer`]: crate::ane::manager::ANEManager::allocate_buffer
 pub struct Buffer {
     memory: Option<Memory>,
+    pool: Pool,
     home: Arc<Buffers>,
 }
 
@@ -52,6 +53,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(memory) = self.memory.take() {
             self.home.keep(memory);
+            self.home.make_room(&self.pool);
         }
     }
 }
@@ -168,7 +170,7 @@ impl Buffers {
         idle.used += 1;
         idle.used_bytes += bytes;
         drop(idle);
-        Ok(Buffer { memory: Some(memory), home: self.clone() })
+        Ok(Buffer { memory: Some(memory), pool: pool.clone(), home: self.clone() })
     }
 
     fn keep(&self, memory: Memory) {
@@ -176,6 +178,13 @@ impl Buffers {
         idle.used -= 1;
         idle.used_bytes -= memory.reservation.bytes();
         idle.inputs.push(memory);
+    }
+
+    /// Gives idle memory back where others wait for memory. Called when either begins, so that neither is missed.
+    pub(crate) fn make_room(&self, pool: &Pool) {
+        if pool.is_short_of_memory() {
+            self.trim();
+        }
     }
 
     /// Gives the memory of idle buffers back, so that something else can have it. Whether there was any.

@@ -37,7 +37,7 @@ pub struct InferenceOptions {
     /// Milliseconds from the call until the answer, over queue and run; 0 is the manager's default.
     pub timeout_ms: u64,
     /// Samples in one run at most, for an input that holds several: it is split along the first dimension, and what
-    /// comes out is joined again. It is not gathered with other requests. A model whose first dimension is not flexible gets one input after the other. The
+    /// comes out is joined again. It is not gathered with other requests. Of a buffer, exactly so many are read. A model whose first dimension is not flexible gets one input after the other. The
     /// whole input is one run where `None`.
     pub batch_size: Option<usize>,
     /// What the model must compute in: "fp16", "fp32" or "int8"; whatever it computes in where `None`.
@@ -234,7 +234,8 @@ impl<'a> Call<'a> {
     async fn run_features(&self, features: Features, state: Option<&mut State>) -> Result<InferenceResult<Features>> {
         // Checked here, so that what the model does not take fails at once and alone.
         let tensors = self.lane.model.tensors(&features, state.as_deref())?;
-        let samples = super::batch::samples(&tensors).filter(|&samples| state.is_none() && samples > 0);
+        let samples =
+            super::batch::samples(&tensors).filter(|&samples| samples > 0 && self.lane.model.counts_samples());
         let splits = |most| super::batch::takes(&self.lane.model, &tensors, most);
         let most = self.batch_size.filter(|&most| splits(most));
         drop(tensors);
@@ -286,11 +287,10 @@ impl<'a> Call<'a> {
     fn submit_features(&self, features: Features, state: Option<&State>, samples: Option<usize>) -> Result<Ticket> {
         let model = &self.lane.model;
         let tensors = model.tensors(&features, state)?;
-        let elements = tensors.iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+        let bytes = model.working_set_bytes_of(&tensors);
         drop(tensors);
         let payload = Payload::Features(Box::new(Named { features, state: state.cloned() }));
         let submission = self.submission(payload, samples.unwrap_or(1));
-        let bytes = model.working_set_bytes_of(elements);
         Ok(self.lane.submit(Submission { bytes, joinable: submission.joinable && samples.is_some(), ..submission }))
     }
 
@@ -301,11 +301,11 @@ impl<'a> Call<'a> {
         let Some(most) = self.batch_size else { return Ok((form.whole(len, port)?, SmallVec::new())) };
         let first = form.next(0, len, most, port)?;
         let mut rest = SmallVec::new();
-        let mut start = first.len;
-        while start < len {
-            let part = form.next(start, len, most, port)?;
-            rest.push(part);
-            start += part.len;
+        let mut last = first;
+        while last.start + last.len < len {
+            // What was too much before stays so.
+            last = form.next(last.start + last.len, len, last.samples, port)?;
+            rest.push(last);
         }
         Ok((first, rest))
     }

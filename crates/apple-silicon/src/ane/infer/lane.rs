@@ -7,6 +7,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
@@ -87,12 +88,6 @@ struct Waiting {
     joinable: bool,
 }
 
-/// Runs to ask the pool for, and the memory of the next.
-struct Asks {
-    runs: usize,
-    bytes: usize,
-}
-
 /// An answer, and where its time went.
 pub(crate) struct Answer {
     pub(crate) output: Output,
@@ -166,6 +161,8 @@ impl Run {
 /// A request for a run that waits for the pool.
 pub(crate) struct Dispatch {
     lane: Arc<Lane>,
+    /// What it has asked for.
+    bytes: usize,
     admit: Mutex<Option<Admit>>,
 }
 
@@ -218,7 +215,7 @@ impl Lane {
         queue.waiting.push_back(Waiting { cell: cell.clone(), share, bytes, joinable });
         let asks = self.asks(&mut queue);
         drop(queue);
-        self.ask(asks);
+        self.ask_all(asks);
         // Its thread is waking up meanwhile.
         Ticket::new(self, cell, called, timeout)
     }
@@ -230,6 +227,13 @@ impl Lane {
         let ticket = Ticket::new(self, cell.clone(), called, timeout);
         self.workers.push(Job::Alone(self.clone(), cell, admission))?;
         Ok(ticket)
+    }
+
+    /// Requests that wait, their shares, runs asked for, and those of them that wait for the pool.
+    #[cfg(test)]
+    pub(crate) fn books(&self) -> [usize; 4] {
+        let queue = self.lock();
+        [queue.waiting.len(), queue.shares, queue.asked, queue.dispatches.len()]
     }
 
     /// Requests that wait.
@@ -248,14 +252,17 @@ impl Lane {
     /// What waits has waited for long enough.
     pub(super) fn flush(self: &Arc<Lane>) {
         let mut queue = self.lock();
-        queue.due = !queue.waiting.is_empty();
+        queue.due = true;
+        let stale = queue.rest();
         let asks = self.asks(&mut queue);
         drop(queue);
-        self.ask(asks);
+        drop(stale);
+        self.ask_all(asks);
     }
 
-    /// Runs that the pool is to be asked for now; they are counted as asked for.
-    fn asks(&self, queue: &mut Queue) -> Asks {
+    /// The runs that the pool is to be asked for now, by their places behind those that it was asked for; they are
+    /// counted as asked for.
+    fn asks(&self, queue: &mut Queue) -> Range<usize> {
         let gathers = !queue.waiting.is_empty()
             && !queue.due
             && queue.shares < self.batching.max_batch
@@ -265,38 +272,44 @@ impl Lane {
             if let (None, Some(at), Some(me)) = (&queue.flush, at, self.me.upgrade()) {
                 queue.flush = Some(Armed::at(at, me));
             }
-            return Asks { runs: 0, bytes: 0 };
+            return 0..0;
         }
         // More than there are slots would only make the pool's queue longer.
         let runs = queue.shares.div_ceil(self.batching.max_batch).min(self.slots);
-        let runs = runs.saturating_sub(queue.asked);
-        queue.asked += runs;
-        Asks { runs, bytes: queue.waiting.front().map_or(0, |first| first.bytes) }
+        let asked = queue.asked;
+        queue.asked = asked.max(runs);
+        asked..queue.asked
     }
 
-    fn ask(self: &Arc<Lane>, Asks { runs, bytes }: Asks) {
-        for _ in 0..runs {
-            let mut admit = self.pool.admit_bytes(bytes);
-            match Pin::new(&mut admit).poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(granted) => self.granted(granted),
-                Poll::Pending => {
-                    let dispatch = Arc::new(Dispatch { lane: self.clone(), admit: Mutex::new(Some(admit)) });
-                    self.lock().dispatches.push(dispatch.clone());
-                    dispatch.poll();
-                    self.shared.buffers.trim();
-                }
+    fn ask_all(self: &Arc<Lane>, asks: Range<usize>) {
+        asks.for_each(|place| self.ask(place));
+    }
+
+    /// Asks the pool for the run at a place, with the memory of the request that it would begin with.
+    fn ask(self: &Arc<Lane>, place: usize) {
+        let bytes = self.lock().bytes_at(place.saturating_mul(self.batching.max_batch));
+        let mut admit = self.pool.admit_bytes(bytes);
+        match Pin::new(&mut admit).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(granted) => self.granted(granted, bytes),
+            Poll::Pending => {
+                let dispatch = Arc::new(Dispatch { lane: self.clone(), bytes, admit: Mutex::new(Some(admit)) });
+                self.lock().dispatches.push(dispatch.clone());
+                dispatch.poll();
+                self.shared.buffers.make_room(&self.pool);
             }
         }
     }
 
-    fn granted(self: &Arc<Lane>, granted: Result<Admission>) {
+    fn granted(self: &Arc<Lane>, granted: Result<Admission>, bytes: usize) {
         let pushed = granted.and_then(|admission| self.workers.push(Job::Run(self.clone(), admission)));
         if let Err(error) = pushed {
-            // What the first request asks for will never be there, so none of this run's will be.
+            // So much will never be there. For others there may be enough, and the one that it was for may have left.
             let mut queue = self.lock();
             queue.asked -= 1;
-            let first = queue.pop();
+            let first = queue.remove(|waiting| waiting.bytes >= bytes);
+            let flushed = queue.rest();
             drop(queue);
+            drop(flushed);
             if let Some(first) = first {
                 first.cell.answer(Err(error));
             }
@@ -308,9 +321,9 @@ impl Lane {
     /// Takes a request out of the queue whose caller does not wait any more.
     fn forget(&self, cell: &Arc<Cell>) {
         let mut queue = self.lock();
-        let Some(place) = queue.waiting.iter().position(|other| Arc::ptr_eq(&other.cell, cell)) else { return };
-        let removed = queue.waiting.remove(place);
-        queue.shares -= removed.map_or(0, |removed| removed.share);
+        if queue.remove(|waiting| Arc::ptr_eq(&waiting.cell, cell)).is_none() {
+            return;
+        }
         let runs = queue.shares.div_ceil(self.batching.max_batch);
         let superfluous = if queue.asked > runs { queue.dispatches.pop() } else { None };
         // One that the pool has just granted begins, and finds less to do.
@@ -318,10 +331,12 @@ impl Lane {
         if superfluous.is_some() {
             queue.asked -= 1;
         }
+        let flushed = queue.rest();
         drop(queue);
         // Dropped outside of the lock, since the pool may wake others.
-        drop(superfluous);
-        drop(cell.lock().request.take());
+        drop((superfluous, flushed));
+        let request = cell.lock().request.take();
+        drop(request);
     }
 
     /// Runs the requests at the head of the queue.
@@ -329,11 +344,12 @@ impl Lane {
         let (enough, asks) = self.gather(&mut admission, scratch);
         if enough {
             // What is left has its turn in the pool's queue before this run ends.
-            self.ask(asks);
+            self.ask_all(asks);
             self.run_taken(admission, scratch);
         } else {
             drop(admission);
-            self.ask(asks);
+            // It was too small for the first request, so the next is for that, whatever else was asked for.
+            asks.enumerate().for_each(|(nth, place)| self.ask(if nth == 0 { 0 } else { place }));
         }
     }
 
@@ -347,9 +363,9 @@ impl Lane {
 
     /// Takes what one run may have from the head of the queue. `false` where the admission is too small for the first
     /// request, which stays, or where there is none. And what to ask for next.
-    fn gather(&self, admission: &mut Admission, scratch: &mut Scratch) -> (bool, Asks) {
+    fn gather(&self, admission: &mut Admission, scratch: &mut Scratch) -> (bool, Range<usize>) {
         let now = Instant::now();
-        let (mut shares, mut bytes) = (0, 0);
+        let (mut shares, mut bytes) = (0, 0usize);
         // One more than there will be, so that no run is stopped while it is gathered.
         scratch.run.waiting.store(1, Ordering::Release);
         let mut queue = self.lock();
@@ -357,7 +373,7 @@ impl Lane {
         while let Some(&Waiting { share: more, bytes: room, joinable, .. }) = queue.waiting.front() {
             let first = scratch.cells.is_empty();
             let fits = first || (joinable && shares + more <= self.batching.max_batch);
-            let missing = (bytes + room).saturating_sub(admission.bytes());
+            let missing = bytes.saturating_add(room).saturating_sub(admission.bytes());
             if !fits || (missing > 0 && !admission.try_grow(missing)) {
                 break;
             }
@@ -372,12 +388,7 @@ impl Lane {
                 break;
             }
         }
-        let flushed = if queue.waiting.is_empty() {
-            queue.due = false;
-            queue.flush.take()
-        } else {
-            None
-        };
+        let flushed = queue.rest();
         let asks = self.asks(&mut queue);
         drop(queue);
         drop(flushed);
@@ -448,6 +459,34 @@ impl Queue {
         cell
     }
 
+    /// Working set of the request that so many shares are before, or else of the first one.
+    fn bytes_at(&self, mut before: usize) -> usize {
+        let found = self.waiting.iter().find(|waiting| {
+            let begins = before == 0;
+            before = before.saturating_sub(waiting.share);
+            begins
+        });
+        found.or(self.waiting.front()).map_or(0, |waiting| waiting.bytes)
+    }
+
+    /// Where nothing waits, nothing is due. Gives the alarm, to be disarmed outside of the lock. Whoever may have taken
+    /// the last one calls it: an alarm that has rung and is still here would keep the next one from being armed.
+    fn rest(&mut self) -> Option<Armed> {
+        if !self.waiting.is_empty() {
+            return None;
+        }
+        self.due = false;
+        self.flush.take()
+    }
+
+    /// Takes the first such request out.
+    fn remove(&mut self, wanted: impl Fn(&Waiting) -> bool) -> Option<Waiting> {
+        let place = self.waiting.iter().position(wanted)?;
+        let removed = self.waiting.remove(place)?;
+        self.shares -= removed.share;
+        Some(removed)
+    }
+
     fn pop(&mut self) -> Option<Waiting> {
         let first = self.waiting.pop_front()?;
         self.shares -= first.share;
@@ -469,7 +508,7 @@ impl Dispatch {
         drop(admit);
         drop(done);
         self.lane.lock().dispatches.retain(|other| !Arc::ptr_eq(other, self));
-        self.lane.granted(granted);
+        self.lane.granted(granted, self.bytes);
     }
 
     fn take(&self) -> Option<Admit> {
@@ -580,10 +619,11 @@ impl Future for Ticket {
             }
             Phase::Expired => Some(Err(ANEError::Timeout(u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX)))),
             Phase::Waiting | Phase::Running => {
-                match &mut state.task {
-                    Some(task) => task.clone_from(context.waker()),
-                    none => *none = Some(context.waker().clone()),
-                }
+                let known = state.task.as_ref().is_some_and(|task| task.will_wake(context.waker()));
+                let stale = if known { None } else { state.task.replace(context.waker().clone()) };
+                // Not under the lock: the last of a task's wakers may drop the task, and requests that it holds.
+                drop(state);
+                drop(stale);
                 return Poll::Pending;
             }
             Phase::Left => None,
@@ -610,6 +650,10 @@ impl Drop for Ticket {
             return;
         }
         drop(self.cell.give_up(Phase::Left));
-        self.lane.forget(&self.cell);
+        // One that a run has taken is in no queue, and looking for it would be a look at all of it.
+        let waits = self.cell.lock().request.is_some();
+        if waits {
+            self.lane.forget(&self.cell);
+        }
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Knows a model and what goes in and out of it; not who waits, nor for how long.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
 
 use smallvec::SmallVec;
 
@@ -12,7 +15,7 @@ use super::{
 };
 use crate::ane::{
     engines::Tensor,
-    errors::Result,
+    errors::{ANEError, Result},
     features::Features,
     limits::Limits,
     models::coreml_model::{CoreMlModel, Results, State, Tensors, put},
@@ -130,7 +133,7 @@ pub(super) fn run(model: &CoreMlModel, asked: &[Asked], works: &mut [Work], limi
     while !left.is_empty() {
         let mut group: Vec<Request<'_>> = left.drain(..joined(model, &left)).collect();
         // A failed batch is tried again one by one, so that a bad request fails alone.
-        if group.len() == 1 || run_joined(model, &mut group, limits).is_err() {
+        if group.len() == 1 || guarded(|| run_joined(model, &mut group, limits)).is_err() {
             for Request { asked, tensors, work } in group {
                 run_one(model, asked, &tensors, work, limits);
             }
@@ -153,12 +156,22 @@ fn tensors<'a>(model: &'a CoreMlModel, payload: &'a Payload) -> Result<Tensors<'
 }
 
 fn run_one(model: &CoreMlModel, asked: &Asked, tensors: &Tensors<'_>, work: &mut Work, limits: &Limits) {
+    if let Err(stopped) = limits.check() {
+        work.answer = Some(Err(stopped));
+        return;
+    }
     let mut part = Part::new(model, &asked.payload, &mut work.place);
     let began = Instant::now();
-    let ran = model.run(tensors, limits, &mut |port, tensor| part.take(model, port, tensor));
+    let ran = guarded(|| model.run(tensors, limits, &mut |port, tensor| part.take(model, port, tensor)));
     work.spent.compute += began.elapsed();
     (work.spent.samples, work.spent.first) = (asked.samples, true);
     work.answer = Some(ran.and_then(|()| part.output(model, &asked.payload)));
+}
+
+/// A panic as an error, so that it costs one run and no more.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let lost = |_| Err(ANEError::Internal("the engine gave up; please report it".to_owned()));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(lost)
 }
 
 /// How many requests from the first on one run may have.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -75,24 +76,20 @@ impl Workers {
         if state.threads == self.shared.max {
             return Ok(());
         }
-        state.threads += 1;
-        let alone = state.threads == 1;
-        drop(state);
         let shared = self.shared.clone();
+        // Under the lock, so that the last job is this one, and the threads are those that live.
         match thread::Builder::new().name("ane-worker".to_owned()).spawn(move || shared.work()) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let mut state = self.shared.lock();
-                state.threads -= 1;
-                let stranded = alone.then(|| state.jobs.pop_back()).flatten();
+            Ok(_) => state.threads += 1,
+            Err(error) if state.threads == 0 => {
+                let stranded = state.jobs.pop_back();
                 drop(state);
-                match stranded {
-                    // Dropped here and not under the lock, since a job may hold an admission.
-                    Some(_) => Err(ANEError::MemoryAllocationFailed(format!("there is no thread to run on: {error}"))),
-                    None => Ok(()),
-                }
+                // Not under the lock, since a job may hold an admission.
+                drop(stranded);
+                return Err(ANEError::MemoryAllocationFailed(format!("there is no thread to run on: {error}")));
             }
+            Err(_) => {}
         }
+        Ok(())
     }
 }
 
@@ -107,11 +104,15 @@ impl Shared {
     fn work(&self) {
         let mut scratch = Scratch::new(&self.late);
         while let Some(job) = self.next() {
-            match job {
+            // A waker of somebody else's may panic, and the thread is everybody's.
+            let done = catch_unwind(AssertUnwindSafe(|| match job {
                 Job::Run(lane, admission) => lane.run_batch(admission, &mut scratch),
                 Job::Alone(lane, cell, admission) => lane.run_alone(cell, admission, &mut scratch),
                 Job::Poll(dispatch) => dispatch.poll(),
                 Job::Flush(lane) => lane.flush(),
+            }));
+            if done.is_err() {
+                scratch = Scratch::new(&self.late);
             }
         }
     }

@@ -256,9 +256,23 @@ impl CoreMlModel {
         scaled(self.working_set.bytes, samples, default)
     }
 
-    /// The working set of a run on inputs of so many elements.
-    pub(crate) fn working_set_bytes_of(&self, elements: usize) -> usize {
-        scaled(self.working_set.bytes, elements, self.working_set.elements)
+    /// The working set of a run on these tensors. It grows with the input that has grown most, so that one that is large
+    /// and fixed hides no other.
+    pub(crate) fn working_set_bytes_of(&self, tensors: &[Tensor<'_>]) -> usize {
+        let sizes = self.inputs.iter().zip(&self.working_set.elements);
+        let scaled = sizes.map(|(input, &default)| {
+            scaled(self.working_set.bytes, tensors[input.port].shape.iter().product(), default)
+        });
+        scaled.max().unwrap_or(self.working_set.bytes)
+    }
+
+    /// Whether the first dimension of every input counts samples, as far as its shapes tell.
+    pub(crate) fn counts_samples(&self) -> bool {
+        let counts = |input: &InputBinding| match &input.feature.kind {
+            FeatureKind::MultiArray(kind) => !kind.shape.is_empty() && super::vector::counts(kind),
+            _ => false,
+        };
+        !self.has_state() && self.inputs.iter().all(counts)
     }
 
     /// What keeps it from the Neural Engine, as far as its structure tells.
@@ -450,11 +464,11 @@ pub struct State {
 }
 
 /// Memory of a run on inputs of the default shapes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WorkingSet {
     pub(super) bytes: usize,
-    /// Elements of the inputs.
-    pub(super) elements: usize,
+    /// Elements of each input.
+    pub(super) elements: Vec<usize>,
 }
 
 impl WorkingSet {
@@ -479,7 +493,7 @@ impl WorkingSet {
         let elements = inputs.map(|shape| shape.iter().fold(1usize, |n, &d| n.saturating_mul(d)));
         WorkingSet {
             bytes: engine.working_set(plan.peak_bytes).saturating_add(plan.input_bytes),
-            elements: elements.fold(0, usize::saturating_add),
+            elements: elements.collect(),
         }
     }
 }

@@ -189,7 +189,7 @@ impl VectorForm {
 }
 
 /// Whether the first dimension may have more than one size.
-fn counts(kind: &ArrayKind) -> bool {
+pub(super) fn counts(kind: &ArrayKind) -> bool {
     match &kind.flexibility {
         ShapeFlexibility::Fixed => false,
         ShapeFlexibility::Enumerated(shapes) => {

@@ -248,15 +248,17 @@ mod tests {
     use super::*;
     use crate::ane::engines::{Refusal, compiled::Signature, fake::Fake};
 
-    /// Keeps models, but does not take them back; what happens in between is a test's.
-    struct Forgetful {
+    /// An engine during whose work something happens.
+    struct Disturbed {
         fake: Fake,
+        /// Is given the folder to which it compiles.
         meanwhile: Box<dyn Fn(&Path)>,
+        takes_back: bool,
     }
 
-    impl Engine for Forgetful {
+    impl Engine for Disturbed {
         fn name(&self) -> &'static str {
-            "forgetful"
+            "disturbed"
         }
 
         fn version(&self) -> String {
@@ -284,15 +286,23 @@ mod tests {
             self.fake.compile(model, folder, options)
         }
 
-        fn open(&self, _: CompiledFiles, _: &Signature, _: &EngineOptions) -> Result<Box<dyn LoadedEngineModel>> {
-            Err(ANEError::Internal("it has forgotten".to_owned()))
+        fn open(
+            &self,
+            files: CompiledFiles,
+            signature: &Signature,
+            options: &EngineOptions,
+        ) -> Result<Box<dyn LoadedEngineModel>> {
+            match self.takes_back {
+                true => self.fake.open(files, signature, options),
+                false => Err(ANEError::Internal("it does not take that back".to_owned())),
+            }
         }
     }
 
     /// Loads a model through an empty store, and says where it came from and what the store holds then.
-    fn check(model: &Path, meanwhile: impl Fn(&Path) + 'static) -> (Result<Compiled>, Vec<String>) {
+    fn check(model: &Path, takes_back: bool, meanwhile: impl Fn(&Path) + 'static) -> (Result<Compiled>, Vec<String>) {
         let store = tempfile::tempdir().unwrap();
-        let engine = Forgetful { fake: Fake::new(|_| Ok(Vec::new())), meanwhile: Box::new(meanwhile) };
+        let engine = Disturbed { fake: Fake::new(|_| Ok(Vec::new())), meanwhile: Box::new(meanwhile), takes_back };
         let lower = LowerOptions::default();
         let options = EngineOptions { threads: None, max_sessions: NonZeroUsize::MIN };
         let request = Request { engine: &engine, lower: &lower, options: &options, folder: store.path() };
@@ -319,9 +329,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_undisturbed_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (result, names) = check(&small_model(folder.path()), true, |_| ());
+        let Ok(Compiled::Stored(path)) = result else { panic!("{result:?}") };
+        assert_eq!(path.file_name().unwrap().to_str(), Some(&*names[0]));
+    }
+
+    #[test]
     fn what_the_engine_does_not_take_back_is_not_kept() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(check(&small_model(folder.path()), |_| ()), (Ok(Compiled::Fresh), Vec::new()));
+        assert_eq!(check(&small_model(folder.path()), false, |_| ()), (Ok(Compiled::Fresh), Vec::new()));
     }
 
     #[test]
@@ -334,13 +352,13 @@ mod tests {
             fs::remove_file(&replaced).unwrap();
             fs::write(&replaced, [bytes, vec![0]].concat()).unwrap();
         };
-        assert_eq!(check(&model, replace), (Ok(Compiled::Fresh), Vec::new()));
+        assert_eq!(check(&model, true, replace), (Ok(Compiled::Fresh), Vec::new()));
     }
 
     #[test]
     fn a_store_that_cannot_be_written_meanwhile_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let (result, names) = check(&small_model(folder.path()), |partial| fs::remove_dir(partial).unwrap());
+        let (result, names) = check(&small_model(folder.path()), true, |partial| fs::remove_dir(partial).unwrap());
         assert!(
             matches!(&result, Err(ANEError::CompilationFailed(why)) if why.contains("small.mlmodel: /")),
             "{result:?}"

@@ -47,7 +47,7 @@ pub(super) struct Record {
     weight_bytes: usize,
     nodes: usize,
     working_set: usize,
-    input_elements: usize,
+    input_elements: Vec<usize>,
     input_ports: Vec<PortRecord>,
     output_ports: Vec<PortRecord>,
     inputs: Vec<InputRecord>,
@@ -195,7 +195,7 @@ impl Record {
             weight_bytes: bound.weight_bytes,
             nodes: bound.signature.nodes,
             working_set: bound.working_set.bytes,
-            input_elements: bound.working_set.elements,
+            input_elements: bound.working_set.elements.clone(),
             input_ports: bound.signature.inputs.iter().map(PortRecord::of).collect(),
             output_ports: bound.signature.outputs.iter().map(PortRecord::of).collect(),
             inputs: bound.inputs.iter().map(input).collect(),
@@ -234,6 +234,7 @@ impl Record {
         if !named(&interface.inputs, &inputs)
             || !named(&interface.outputs, &outputs)
             || !taken.into_iter().eq(0..takes)
+            || self.input_elements.len() != self.inputs.len()
             || given.any(|port| port >= gives)
         {
             return Err("its bindings are not those of the model".to_owned());
