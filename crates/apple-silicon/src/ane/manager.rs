@@ -22,15 +22,15 @@ use std::{
 use super::{
     blocking::{on_thread, on_threads},
     compat::{
-        coreml::{CoreMlCapabilities, detect_coreml_capabilities},
-        iokit::{MemoryStatus, PowerStatus, ThermalStatus, memory_status, power_status, thermal_status},
+        coreml::detect_coreml_capabilities,
+        iokit::{memory_status, power_status, thermal_status},
     },
-    engines::{self, EngineChoice, Installed},
+    engines::{self, EngineChoice},
     errors::{ANEError, Result},
     features::Features,
     health::{self, Facts, HealthStatus},
     infer::{
-        Batching, Buffer, ComputeUnit, InferenceOptions, InferenceResult, OutputBuffer, Precision,
+        Batching, Buffer, InferenceOptions, InferenceResult, OutputBuffer, Precision,
         buffer::{BufferUse, Buffers},
         execute::Call,
         lane::{self, Lane},
@@ -44,6 +44,8 @@ use super::{
     models::coreml_model::{CompilationOptions, CoreMlModel, LoadOptions, State},
     resource_pool::{Admission, Pool, PoolStatistics, Reservation},
 };
+
+pub use super::status::{DeviceStatus, ModelInfo, PreloadProgress};
 
 /// What a manager may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,32 +142,6 @@ struct Key {
     load: LoadOptions,
 }
 
-/// A model that a manager holds.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct ModelInfo {
-    /// Its number.
-    pub id: ModelId,
-    /// The path that it was loaded from.
-    pub path: PathBuf,
-    /// The function that runs, where the caller named one.
-    pub function: Option<String>,
-    /// The engine that runs it, its version, and why it was chosen.
-    pub engine: String,
-    /// What it runs on.
-    pub compute_unit: ComputeUnit,
-    /// What it computes in.
-    pub precision: Precision,
-    /// Bytes of its weights.
-    pub weight_bytes: usize,
-    /// Bytes of the working set of a run on inputs of the default shapes.
-    pub working_set_bytes: usize,
-    /// What of the batching that was asked for it takes.
-    pub batching: Batching,
-    /// Requests that wait for it.
-    pub waiting: usize,
-}
-
 /// A share of the pool for one inference of one model, from [`ANEManager::request_admission`]. Dropped, it goes back.
 #[derive(Debug)]
 #[must_use = "dropping the admission gives its share back"]
@@ -190,52 +166,6 @@ impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry").field("id", &self.id).finish_non_exhaustive()
     }
-}
-
-/// What the machine has, and what of a manager's limits is in use.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct DeviceStatus {
-    /// Memory that the manager may use, in MB of 2^20 bytes.
-    pub memory_total_mb: usize,
-    /// What of it is in use: weights, working sets and buffers.
-    pub memory_used_mb: usize,
-    /// Inferences that may run at a time.
-    pub max_concurrent_models: usize,
-    /// Inferences, or batches of them, that run now.
-    pub running: usize,
-    /// Runs that wait for a slot or for memory.
-    pub waiting: usize,
-    /// Models that are loaded.
-    pub models_loaded: usize,
-    /// Whether there is a Neural Engine, and a way to it.
-    pub ane_available: bool,
-    /// Whether Core ML has a GPU.
-    pub gpu_available: bool,
-    /// What models run on, best first.
-    pub compute_units: Vec<ComputeUnit>,
-    /// Engines in the order in which models get them.
-    pub engines: Vec<Installed>,
-    /// How hot it is.
-    pub thermal: ThermalStatus,
-    /// Where power comes from.
-    pub power: PowerStatus,
-    /// The machine's memory.
-    pub memory: MemoryStatus,
-    /// What Core ML can do here.
-    pub capabilities: CoreMlCapabilities,
-}
-
-/// How far a preload has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PreloadProgress {
-    /// The model that was loaded just now.
-    pub path: PathBuf,
-    /// Models loaded so far.
-    pub loaded: usize,
-    /// Models to load.
-    pub total: usize,
 }
 
 impl ANEManager {

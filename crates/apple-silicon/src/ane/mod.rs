@@ -26,4 +26,5 @@ pub mod manager;
 pub mod metrics;
 pub mod models;
 pub mod resource_pool;
+mod status;
 mod sync;
