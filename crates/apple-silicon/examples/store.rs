@@ -9,7 +9,7 @@ use std::{
     env,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
     sync::Barrier,
     thread,
     time::Instant,
@@ -91,9 +91,17 @@ fn resident(model: &Path, engine: EngineChoice, store: Option<PathBuf>) {
     let (predicted, peak) = (memory("VmRSS"), memory("VmHWM"));
     let barrier = Barrier::new(4);
     thread::scope(|scope| {
-        let predict = || (0..12).try_for_each(|_| (barrier.wait(), model.predict(&features)).1.map(drop));
-        for thread in [(); 4].map(|()| scope.spawn(predict)) {
-            thread.join().expect("it ends").expect("it predicts");
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..12 {
+                    barrier.wait();
+                    // A failure must not leave the others at the barrier.
+                    if let Err(error) = model.predict(&features) {
+                        eprintln!("{error}");
+                        process::exit(1);
+                    }
+                }
+            });
         }
     });
     let together = memory("VmRSS");
