@@ -4,10 +4,10 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    thread,
+    thread::{self, Thread},
 };
 
 use super::lane::{Cell, Dispatch, Lane, Scratch};
@@ -35,7 +35,6 @@ pub(crate) struct Workers {
 
 struct Shared {
     state: Mutex<State>,
-    ready: Condvar,
     max: usize,
     /// Runs that nobody waits for any more.
     late: Arc<AtomicUsize>,
@@ -45,15 +44,15 @@ struct Shared {
 struct State {
     jobs: VecDeque<Job>,
     threads: usize,
-    idle: usize,
+    /// Threads that sleep. The one that fell asleep last is woken first: what it needs is still in the caches.
+    idle: Vec<Thread>,
     closed: bool,
 }
 
 impl Workers {
     /// At most `max` threads.
     pub(crate) fn new(max: usize) -> Workers {
-        let (state, ready, late) = (Mutex::default(), Condvar::new(), Arc::default());
-        Workers { shared: Arc::new(Shared { state, ready, max: max.max(1), late }) }
+        Workers { shared: Arc::new(Shared { state: Mutex::default(), max: max.max(1), late: Arc::default() }) }
     }
 
     /// Runs that nobody waits for any more, and that have not ended.
@@ -68,9 +67,9 @@ impl Workers {
     pub(crate) fn push(&self, job: Job) -> Result<()> {
         let mut state = self.shared.lock();
         state.jobs.push_back(job);
-        if state.idle >= state.jobs.len() {
+        if let Some(thread) = state.idle.pop() {
             drop(state);
-            self.shared.ready.notify_one();
+            thread.unpark();
             return Ok(());
         }
         if state.threads == self.shared.max {
@@ -95,8 +94,11 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.ready.notify_all();
+        let mut state = self.shared.lock();
+        state.closed = true;
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        idle.iter().for_each(Thread::unpark);
     }
 }
 
@@ -127,9 +129,13 @@ impl Shared {
                 state.threads -= 1;
                 return None;
             }
-            state.idle += 1;
-            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
+            let me = thread::current();
+            state.idle.push(me.clone());
+            drop(state);
+            thread::park();
+            state = self.lock();
+            // It may have woken up by itself.
+            state.idle.retain(|thread| thread.id() != me.id());
         }
     }
 
