@@ -248,6 +248,16 @@ fn an_input_is_split_and_joined() {
             assert_eq!((array.shape(), typed.samples), (&[10, 8][..], 10));
             assert_close(&array.to_f32s(), &whole.output);
         }
+        // More than the model takes at a time, or than it takes at all.
+        for (id, rows, batch_size) in [(id, 100, 32), (fixed, 3, 4)] {
+            let values: Vec<f32> = (0..rows).flat_map(row).collect();
+            let features = Features::from_iter([("x0", Array::new([rows, 8], values.clone()).unwrap())]);
+            let typed = service.manager.predict(id, features, &options(Some(batch_size))).await.unwrap();
+            let plain = service.manager.execute_inference(id, &values, &options(Some(batch_size))).await.unwrap();
+            let (_, output) = typed.output.iter().next().unwrap();
+            assert_eq!((output.as_array().unwrap().shape(), typed.samples), (&[rows, 8][..], rows));
+            assert_close(&output.as_array().unwrap().to_f32s(), &plain.output);
+        }
         let single = Features::from_iter([("x0", Array::new([1, 8], row(0)).unwrap())]);
         let typed = service.manager.predict(fixed, single, &options(Some(4))).await.unwrap();
         assert_eq!(typed.output.get("x1").unwrap().as_array().unwrap().shape(), [1, 8]);

@@ -176,6 +176,32 @@ pub(super) fn takes(model: &CoreMlModel, tensors: &[Tensor<'_>], samples: usize)
     })
 }
 
+/// The sizes of the parts into which features are split, each of `most` samples at most and as many as the model takes at
+/// a time. `None` where there is one part only, or no way to split, which the model's own check then explains.
+pub(super) fn parts(model: &CoreMlModel, features: &Features, most: usize) -> Option<Vec<usize>> {
+    let rows = |feature: &Feature| feature.as_array().and_then(|array| array.shape().first().copied());
+    let mut sizes = features.iter().map(|(_, feature)| rows(feature));
+    let samples = sizes.next()??;
+    if sizes.any(|size| size != Some(samples)) {
+        return None;
+    }
+    let takes = |len: usize| {
+        model.takes(|input| {
+            let mut shape = Shape::from_slice(features.get(&input.feature.name)?.as_array()?.shape());
+            *shape.first_mut()? = len;
+            Some(shape)
+        })
+    };
+    let (mut parts, mut left, mut most) = (Vec::new(), samples, most);
+    while left > 0 {
+        // What was too much before stays so.
+        most = (1..=most.min(left)).rev().find(|&len| takes(len))?;
+        parts.push(most);
+        left -= most;
+    }
+    (parts.len() > 1).then_some(parts)
+}
+
 /// Samples `start` and following of features that are all arrays.
 pub(super) fn part(features: &Features, start: usize, len: usize) -> Result<Features> {
     let part = |(name, feature): (&str, &Feature)| match feature {

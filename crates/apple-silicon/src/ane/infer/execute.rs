@@ -232,18 +232,16 @@ impl<'a> Call<'a> {
     }
 
     async fn run_features(&self, features: Features, state: Option<&mut State>) -> Result<InferenceResult<Features>> {
+        if let (Some(most), None) = (self.batch_size, &state)
+            && let Some(parts) = super::batch::parts(&self.lane.model, &features, most)
+        {
+            return self.run_parts(&features, &parts).await;
+        }
         // Checked here, so that what the model does not take fails at once and alone.
         let tensors = self.lane.model.tensors(&features, state.as_deref())?;
         let samples =
             super::batch::samples(&tensors).filter(|&samples| samples > 0 && self.lane.model.counts_samples());
-        let splits = |most| super::batch::takes(&self.lane.model, &tensors, most);
-        let most = self.batch_size.filter(|&most| splits(most));
         drop(tensors);
-        if let (Some(most), Some(samples)) = (most, samples)
-            && samples > most
-        {
-            return self.run_parts(&features, most, samples).await;
-        }
         let ticket = self.submit_features(features, state.as_deref(), samples)?;
         let Answer { output, spent, .. } = ticket.await?;
         let Output::Features(named) = output else { return Err(mixed_up()) };
@@ -253,13 +251,15 @@ impl<'a> Call<'a> {
         Ok(self.report(named.features, &spent, samples.unwrap_or(1)))
     }
 
-    /// Features that are split along the first dimension.
-    async fn run_parts(&self, features: &Features, most: usize, samples: usize) -> Result<InferenceResult<Features>> {
-        let tickets: Result<Vec<Ticket>> = (0..samples)
-            .step_by(most)
-            .map(|start| {
-                let len = most.min(samples - start);
+    /// Features that are split along the first dimension, into parts of so many samples.
+    async fn run_parts(&self, features: &Features, parts: &[usize]) -> Result<InferenceResult<Features>> {
+        let samples = parts.iter().sum();
+        let mut start = 0;
+        let tickets: Result<Vec<Ticket>> = parts
+            .iter()
+            .map(|&len| {
                 let part = super::batch::part(features, start, len)?;
+                start += len;
                 self.submit_features(part, None, Some(len))
             })
             .collect();
