@@ -37,8 +37,8 @@ pub struct InferenceOptions {
     /// Milliseconds from the call until the answer, over queue and run; 0 is the manager's default.
     pub timeout_ms: u64,
     /// Samples in one run at most, for an input that holds several: it is split along the first dimension, and what
-    /// comes out is joined again. It is not gathered with other requests. Of a buffer, exactly so many are read. A model whose first dimension is not flexible gets one input after the other. The
-    /// whole input is one run where `None`.
+    /// comes out is joined again. It is not gathered with other requests. Of a buffer, exactly so many are read. A model
+    /// whose first dimension is not flexible gets one input after the other. The whole input is one run where `None`.
     pub batch_size: Option<usize>,
     /// What the model must compute in: "fp16", "fp32" or "int8"; whatever it computes in where `None`.
     pub precision: Option<String>,
@@ -134,11 +134,10 @@ pub(crate) struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub(crate) fn new(lane: &'a Arc<Lane>, options: &InferenceOptions, default: Duration) -> Result<Call<'a>> {
-        let mut watched = Watched::begin(lane, options.enable_monitoring, Instant::now());
-        let checked = check(lane, options, default, watched.called);
-        match &checked {
-            Ok(_) => watched.monitored = false,
-            Err(_) => watched.end(&checked, &Timing::default(), 0),
+        let called = Instant::now();
+        let checked = check(lane, options, default, called);
+        if checked.is_err() {
+            Watched::begin(lane, options.enable_monitoring, called).end(&checked, &Timing::default(), 0);
         }
         checked
     }
@@ -195,9 +194,7 @@ impl<'a> Call<'a> {
             result.batch = result.batch.max(answer.spent.samples);
             result.output.extend_from_slice(&VectorOutput::of(answer.output)?.into_vec());
         }
-        result.timing.total = self.called.elapsed();
-        result.execution_time_ms = milliseconds(result.timing.total);
-        Ok(result)
+        Ok(self.ended(result))
     }
 
     async fn run_admitted(&self, input: &[f32], mut admission: Admission) -> Result<InferenceResult> {
@@ -237,18 +234,13 @@ impl<'a> Call<'a> {
         {
             return self.run_parts(&features, &parts).await;
         }
-        // Checked here, so that what the model does not take fails at once and alone.
-        let tensors = self.lane.model.tensors(&features, state.as_deref())?;
-        let samples =
-            super::batch::samples(&tensors).filter(|&samples| samples > 0 && self.lane.model.counts_samples());
-        drop(tensors);
-        let ticket = self.submit_features(features, state.as_deref(), samples)?;
+        let (ticket, samples) = self.submit_features(features, state.as_deref())?;
         let Answer { output, spent, .. } = ticket.await?;
         let Output::Features(named) = output else { return Err(mixed_up()) };
         if let (Some(state), Some(after)) = (state, named.state) {
             *state = after;
         }
-        Ok(self.report(named.features, &spent, samples.unwrap_or(1)))
+        Ok(self.report(named.features, &spent, samples))
     }
 
     /// Features that are split along the first dimension, into parts of so many samples.
@@ -260,7 +252,7 @@ impl<'a> Call<'a> {
             .map(|&len| {
                 let part = super::batch::part(features, start, len)?;
                 start += len;
-                self.submit_features(part, None, Some(len))
+                self.submit_features(part, None).map(|(ticket, _)| ticket)
             })
             .collect();
         let mut joined: Option<InferenceResult<Features>> = None;
@@ -278,20 +270,21 @@ impl<'a> Call<'a> {
                 }
             });
         }
-        let mut result = joined.ok_or_else(mixed_up)?;
-        result.timing.total = self.called.elapsed();
-        result.execution_time_ms = milliseconds(result.timing.total);
-        Ok(result)
+        joined.map(|result| self.ended(result)).ok_or_else(mixed_up)
     }
 
-    fn submit_features(&self, features: Features, state: Option<&State>, samples: Option<usize>) -> Result<Ticket> {
+    /// Queues features, and gives the number of their samples. What the model does not take fails here, at once and alone.
+    fn submit_features(&self, features: Features, state: Option<&State>) -> Result<(Ticket, usize)> {
         let model = &self.lane.model;
         let tensors = model.tensors(&features, state)?;
+        let samples = super::batch::samples(&tensors).filter(|&samples| samples > 0 && model.counts_samples());
         let bytes = model.working_set_bytes_of(&tensors);
         drop(tensors);
         let payload = Payload::Features(Box::new(Named { features, state: state.cloned() }));
         let submission = self.submission(payload, samples.unwrap_or(1));
-        Ok(self.lane.submit(Submission { bytes, joinable: submission.joinable && samples.is_some(), ..submission }))
+        let joinable = submission.joinable && samples.is_some();
+        let ticket = self.lane.submit(Submission { bytes, joinable, ..submission });
+        Ok((ticket, samples.unwrap_or(1)))
     }
 
     /// The runs that an input of so many values takes: the first, and the others.
@@ -332,6 +325,13 @@ impl<'a> Call<'a> {
 
     fn result(&self, answer: Answer, samples: usize) -> Result<InferenceResult<VectorOutput>> {
         Ok(self.report(VectorOutput::of(answer.output)?, &answer.spent, samples))
+    }
+
+    /// The result of several runs, of which the last has ended now.
+    fn ended<O>(&self, mut result: InferenceResult<O>) -> InferenceResult<O> {
+        result.timing.total = self.called.elapsed();
+        result.execution_time_ms = milliseconds(result.timing.total);
+        result
     }
 
     fn report<O>(&self, output: O, spent: &Spent, samples: usize) -> InferenceResult<O> {
