@@ -58,6 +58,9 @@ fn main() {
             bench.allocations();
         }
     }
+    if part.as_deref() == Some("loop") {
+        Nothing::new().endlessly();
+    }
     if wanted("batching") {
         batching();
     }
@@ -96,7 +99,14 @@ impl Nothing {
         let input = vec![0.5; ELEMENTS];
         let options = InferenceOptions::default();
         let unmonitored = InferenceOptions { enable_monitoring: false, ..options.clone() };
-        let hand_over = HandOver::new();
+        let hand_over = HandOver::new(|| {});
+        let session_there = HandOver::new({
+            let (session, input, mut output) = (self.session.clone(), input.clone(), Vec::new());
+            move || {
+                output.clear();
+                session.predict_vector(&input, &mut output).expect("it runs");
+            }
+        });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
         let managed = |options: &InferenceOptions| {
             block_on(self.manager.execute_inference(self.model, &input, options)).expect("it runs");
@@ -105,6 +115,7 @@ impl Nothing {
         let mut rows: Vec<Row<'_>> = vec![
             Row::new("bare session", || self.bare(&input, &mut output)),
             Row::new("hand-over to a thread and back", || hand_over.there_and_back()),
+            Row::new("session on that thread", || session_there.there_and_back()),
             Row::new("execute_inference", || managed(&options)),
             Row::new("execute_inference, unmonitored", || managed(&unmonitored)),
             Row::new("execute_inference, on tokio", || {
@@ -127,6 +138,14 @@ impl Nothing {
         (0..1_000_000).for_each(|_| _ = black_box(estimate_memory_usage(black_box(&self.session))));
         println!("  a memory estimate takes {:.2} ns (mean of a million)", start.elapsed().as_secs_f64() * 1e3);
         self.compare_with_raw();
+    }
+
+    /// Something for a profiler: it is measured from outside, and ended.
+    fn endlessly(&self) {
+        let input = vec![0.5; ELEMENTS];
+        loop {
+            drop(block_on(self.manager.execute_inference(self.model, &input, &InferenceOptions::default())));
+        }
     }
 
     /// Where the time goes, as results tell it.
@@ -376,7 +395,7 @@ struct HandOver {
 }
 
 impl HandOver {
-    fn new() -> HandOver {
+    fn new(mut work: impl FnMut() + Send + 'static) -> HandOver {
         let shared: Arc<(Mutex<Vec<Thread>>, Condvar)> = Arc::default();
         let (ending, ended) = mpsc::channel();
         let given = shared.clone();
@@ -385,7 +404,12 @@ impl HandOver {
             let mut queue = queue.lock().expect("no panic");
             while Arc::strong_count(&given) > 1 {
                 match queue.pop() {
-                    Some(caller) => caller.unpark(),
+                    Some(caller) => {
+                        drop(queue);
+                        work();
+                        caller.unpark();
+                        queue = given.0.lock().expect("no panic");
+                    }
                     None => queue = ready.wait_timeout(queue, Duration::from_millis(500)).expect("no panic").0,
                 }
             }

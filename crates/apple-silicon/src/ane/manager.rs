@@ -30,7 +30,7 @@ use super::{
     features::Features,
     health::{self, Facts, HealthStatus},
     infer::{
-        Batching, Buffer, InferenceOptions, InferenceResult, OutputBuffer, Precision,
+        Batching, Buffer, InferenceOptions, InferenceResult, OutputBuffer,
         buffer::{BufferUse, Buffers},
         execute::Call,
         lane::{self, Lane},
@@ -236,8 +236,9 @@ impl ANEManager {
         let compilation = options.compilation.to_load_options()?;
         let sessions = NonZeroUsize::new(self.shared.config.max_concurrent_operations).unwrap_or(NonZeroUsize::MIN);
         let load = LoadOptions {
-            // Named, so that who names the default loads the same.
-            precision: Some(compilation.precision.unwrap_or(Precision::Fp32)),
+            // Named, so that who names the default loads the same. Core ML's depends on the model.
+            precision: compilation.precision.or(engines::default_precision(options.load.engine)),
+            compute_units: compilation.compute_units,
             compiled: compilation.compiled,
             max_sessions: sessions,
             ..options.load.clone()

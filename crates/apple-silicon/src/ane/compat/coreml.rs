@@ -11,7 +11,8 @@ use super::os;
 pub struct CoreMlCapabilities {
     /// Whether models run through Core ML.
     pub coreml_available: bool,
-    /// Whether Core ML has a Neural Engine here.
+    /// Whether Core ML has a Neural Engine here. Systems before macOS 14 and iOS 17 do not tell: there it is what the
+    /// processor's name says, and false where that says nothing.
     pub ane_available: bool,
     /// Whether Core ML has a GPU here.
     pub gpu_available: bool,
@@ -26,13 +27,14 @@ pub struct CoreMlCapabilities {
     pub supported_precisions: Vec<String>,
     /// What a model can run on: `CPU`, `GPU`, `ANE`.
     pub compute_units: Vec<String>,
-    /// Why something is not available, half a sentence each.
+    /// Why something is not available, half a sentence each: first why there is no Neural Engine, last what newer versions
+    /// of the system have.
     pub notes: Vec<String>,
 }
 
 /// What Core ML can do here.
 ///
-/// Never fails. Cost: two small files are read on Linux, nothing is elsewhere.
+/// Never fails. Cost: two small files are read on Linux; Apple's systems are asked in memory.
 ///
 /// ```
 /// use apple_silicon::ane::compat::coreml::detect_coreml_capabilities;

@@ -1,7 +1,7 @@
 //! How this machine is doing: heat, power and memory.
 //!
-//! Named after the framework that answers on Apple's systems. On Linux the kernel's files do, and elsewhere nothing:
-//! then everything is unknown, and `reason` says why. Nothing is guessed.
+//! Named after the framework that answers on Apple's systems, with Foundation and the kernel. On Linux the kernel's files
+//! do, and elsewhere nothing: then everything is unknown, and `reason` says why. Nothing is guessed.
 
 use std::fmt;
 
@@ -22,6 +22,28 @@ use super::os;
 /// ```
 pub fn thermal_status() -> ThermalStatus {
     os::thermal()
+}
+
+/// Calls back with the new status whenever the thermal state changes, until the watch is dropped; `None` where the system
+/// tells of no changes, which is everywhere but on Apple's systems. There, ask [`thermal_status`] now and then.
+///
+/// The call comes from a thread of the system's, which it should not keep. One that is under way when the watch is
+/// dropped still comes to its end.
+///
+/// ```
+/// use apple_silicon::ane::compat::iokit::{ThermalState, on_thermal_change};
+///
+/// let watch = on_thermal_change(|status| {
+///     if status.state >= ThermalState::Serious {
+///         eprintln!("less work would be kind: {}", status.reason);
+///     }
+/// });
+/// if watch.is_none() {
+///     println!("this system has to be asked");
+/// }
+/// ```
+pub fn on_thermal_change(callback: impl Fn(ThermalStatus) + Send + Sync + 'static) -> Option<ThermalWatch> {
+    os::on_thermal_change(callback).map(|observation| ThermalWatch { _observation: observation })
 }
 
 /// What the machine runs on.
@@ -88,6 +110,13 @@ pub enum ThermalState {
     Serious,
     /// Too hot: the system slows down much, and may stop.
     Critical,
+}
+
+/// Changes of the thermal state are told as long as this is held; see [`on_thermal_change`].
+#[derive(Debug)]
+#[must_use = "nothing is told any more once it is dropped"]
+pub struct ThermalWatch {
+    _observation: os::Observation,
 }
 
 /// What the machine runs on.

@@ -6,15 +6,13 @@
 pub mod coreml;
 pub mod iokit;
 
-#[cfg_attr(target_os = "linux", path = "linux/mod.rs")]
-#[cfg_attr(target_vendor = "apple", path = "apple.rs")]
-#[cfg_attr(not(any(target_os = "linux", target_vendor = "apple")), path = "other.rs")]
+#[cfg_attr(any(target_vendor = "apple", gnustep), path = "apple.rs")]
+#[cfg_attr(all(target_os = "linux", not(gnustep)), path = "linux/mod.rs")]
+#[cfg_attr(not(any(target_vendor = "apple", gnustep, target_os = "linux")), path = "other.rs")]
 mod os;
 
-// The other systems' answers, compiled for tests so that their signatures stay those of `os`.
-#[cfg(all(test, target_os = "linux"))]
-mod apple;
-#[cfg(all(test, target_os = "linux"))]
+// Compiled for tests so that its signatures stay those of `os`.
+#[cfg(test)]
 mod other;
 
 #[cfg(test)]
@@ -33,32 +31,55 @@ mod tests {
         assert!(!memory_status().reason.is_empty());
     }
 
-    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_system_tells_of_changes_or_says_that_it_does_not() {
+        let watch = on_thermal_change(|_| ());
+        assert_eq!(watch.is_some(), cfg!(any(target_vendor = "apple", gnustep)));
+    }
+
+    #[cfg(all(target_os = "linux", not(gnustep)))]
     #[test]
     fn linux_tells_its_memory() {
         let memory = memory_status();
         assert!(memory.total_bytes.unwrap() >= memory.available_bytes.unwrap(), "{memory:?}");
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_vendor = "apple", gnustep))]
+    #[test]
+    fn apples_systems_tell_who_they_are() {
+        let (capabilities, memory) = (detect_coreml_capabilities(), memory_status());
+        assert!(capabilities.coreml_available, "{capabilities:?}");
+        let os = capabilities.os_version.unwrap();
+        assert!(os.starts_with("macOS 1") || os.starts_with("macOS 2") || os.starts_with("iOS "), "{os}");
+        assert!(memory.total_bytes > Some(1 << 27), "{memory:?}");
+        assert!(memory.available_bytes <= memory.total_bytes, "{memory:?}");
+        assert_ne!(thermal_status().state, ThermalState::Unknown);
+    }
+
+    #[cfg(target_os = "macos")]
+    #[test]
+    fn macs_tell_their_power_and_what_is_left_of_their_memory() {
+        let (power, memory) = (power_status(), memory_status());
+        assert_ne!(power.source, PowerSource::Unknown, "{power:?}");
+        assert!(memory.available_bytes > Some(0), "{memory:?}");
+        assert!(detect_coreml_capabilities().chip.is_some());
+    }
+
     #[test]
     fn systems_without_answers_say_so() {
-        for capabilities in [other::capabilities(), apple::capabilities()] {
-            assert_eq!((capabilities.coreml_available, capabilities.ane_available), (false, false));
-            assert_eq!(capabilities.compute_units, ["CPU"]);
-            assert_eq!(capabilities.notes.len(), 1);
-        }
-        for thermal in [other::thermal(), apple::thermal()] {
-            assert_eq!((thermal.state, thermal.temperature_celsius), (ThermalState::Unknown, None));
-            assert!(!thermal.reason.is_empty());
-        }
-        for power in [other::power(), apple::power()] {
-            assert_eq!((power.source, power.battery_percent), (PowerSource::Unknown, None));
-            assert!(!power.reason.is_empty());
-        }
-        for memory in [other::memory(), apple::memory()] {
-            assert_eq!((memory.pressure, memory.total_bytes), (MemoryPressure::Unknown, None));
-            assert!(!memory.reason.is_empty());
-        }
+        let capabilities = other::capabilities();
+        assert_eq!((capabilities.coreml_available, capabilities.ane_available), (false, false));
+        assert_eq!(capabilities.compute_units, ["CPU"]);
+        assert_eq!(capabilities.notes.len(), 1);
+        let thermal = other::thermal();
+        assert_eq!((thermal.state, thermal.temperature_celsius), (ThermalState::Unknown, None));
+        assert!(!thermal.reason.is_empty());
+        assert!(other::on_thermal_change(|_| ()).is_none());
+        let power = other::power();
+        assert_eq!((power.source, power.battery_percent), (PowerSource::Unknown, None));
+        assert!(!power.reason.is_empty());
+        let memory = other::memory();
+        assert_eq!((memory.pressure, memory.total_bytes), (MemoryPressure::Unknown, None));
+        assert!(!memory.reason.is_empty());
     }
 }

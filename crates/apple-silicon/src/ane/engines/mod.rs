@@ -2,12 +2,16 @@
 //!
 //! An engine is asked whether it runs a model rightly, loads it and runs it, and that is all: choosing one is
 //! `select`'s, limits and checking of features are their callers'. Nothing of an engine's own types leaves its
-//! module.
+//! module. Core ML takes a model's file itself; the others take the lowered model.
 
 pub(crate) mod compiled;
+#[cfg_attr(any(target_vendor = "apple", gnustep), path = "coreml/mod.rs")]
+#[cfg_attr(not(any(target_vendor = "apple", gnustep)), path = "coreml_stub.rs")]
+pub(crate) mod coreml;
 #[cfg(test)]
 pub(crate) mod fake;
 mod install;
+pub(crate) mod native;
 mod onnxruntime;
 mod pool;
 mod rten;
@@ -24,18 +28,21 @@ use coreml_onnx::OnnxModel;
 
 use self::compiled::{CompiledFiles, Signature};
 pub use self::install::{Progress, install};
-pub(crate) use self::tensor::{Data, Shape, Tensor, unsupported};
+pub(crate) use self::tensor::{Data, EngineState, Shape, Tensor, unsupported};
 use super::{
     errors::{ANEError, Result},
+    infer::{Placement, Precision},
     limits::Limits,
 };
 
 /// Which engine to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EngineChoice {
-    /// ONNX Runtime where it is found and loads, else rten.
+    /// Core ML on Apple's systems, where it takes the model; else ONNX Runtime where it is found and loads, else rten.
     #[default]
     Auto,
+    /// Core ML: the Neural Engine, the GPU and the CPU of Apple's systems, and of none else.
+    CoreMl,
     /// ONNX Runtime, loaded at run time: every operation, and the fastest on convolutional networks.
     OnnxRuntime,
     /// rten, compiled in: pure Rust, most operations, and as fast on transformers.
@@ -44,12 +51,23 @@ pub enum EngineChoice {
 
 impl EngineChoice {
     /// Every choice, in the order of help texts.
-    pub const ALL: [EngineChoice; 3] = [EngineChoice::Auto, EngineChoice::OnnxRuntime, EngineChoice::Rten];
+    pub const ALL: [EngineChoice; 4] =
+        [EngineChoice::Auto, EngineChoice::CoreMl, EngineChoice::OnnxRuntime, EngineChoice::Rten];
+
+    /// Whether Core ML is asked first.
+    pub(crate) fn begins_with_coreml(self) -> bool {
+        match self {
+            EngineChoice::Auto => coreml::HERE,
+            EngineChoice::CoreMl => true,
+            EngineChoice::OnnxRuntime | EngineChoice::Rten => false,
+        }
+    }
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             EngineChoice::Auto => "auto",
+            EngineChoice::CoreMl => coreml::NAME,
             EngineChoice::OnnxRuntime => onnxruntime::NAME,
             EngineChoice::Rten => rten::NAME,
         }
@@ -66,14 +84,12 @@ impl FromStr for EngineChoice {
     type Err = ANEError;
 
     /// # Errors
-    /// [`ANEError::Unavailable`] for `coreml` and `ane`, which need a Mac; [`ANEError::CompilationFailed`] for any
-    /// other unknown name, with the names there are.
+    /// [`ANEError::CompilationFailed`] for any other name, with the names there are.
     fn from_str(name: &str) -> Result<EngineChoice> {
         match EngineChoice::ALL.into_iter().find(|choice| choice.name() == name) {
             Some(choice) => Ok(choice),
-            None if matches!(name, "coreml" | "ane") => Err(ANEError::Unavailable),
             None => Err(ANEError::CompilationFailed(format!(
-                "there is no engine {name:?}; choose `auto`, `onnxruntime` or `rten`"
+                "there is no engine {name:?}; choose `auto`, `coreml`, `onnxruntime` or `rten`"
             ))),
         }
     }
@@ -127,7 +143,13 @@ pub enum Status {
 ///
 /// Cost: a look into some folders; up to a tenth of a second where Python has to be asked.
 pub fn installed() -> Vec<Installed> {
-    let mut engines = onnxruntime::installed();
+    let mut engines: Vec<Installed> = coreml::installed().into_iter().collect();
+    for mut engine in onnxruntime::installed() {
+        if !engines.is_empty() && engine.status == Status::Chosen {
+            engine.status = Status::Available;
+        }
+        engines.push(engine);
+    }
     let chosen = engines.iter().any(|engine| engine.status == Status::Chosen);
     engines.push(Installed {
         engine: rten::NAME,
@@ -192,6 +214,11 @@ pub(crate) trait LoadedEngineModel: Send + Sync {
     /// Runs the model on one tensor for each input port, and gives the tensor of each output port to `take`, in order.
     /// Waits for a free session where all are taken.
     fn run(&self, inputs: &[Tensor<'_>], limits: &Limits, take: &mut Take<'_>) -> Result<()>;
+
+    /// Where it runs.
+    fn placement(&self) -> Placement {
+        Placement::on_cpu()
+    }
 }
 
 /// Takes the tensor of an output port; engines that keep results in memory of their own lend it.
@@ -223,6 +250,8 @@ pub fn start(choice: EngineChoice, threads: Option<NonZeroUsize>) -> Result<Choi
 /// finds one.
 pub(crate) fn select(choice: EngineChoice, threads: Option<NonZeroUsize>) -> Result<(Box<dyn Engine>, Choice)> {
     let (engine, reason): (Box<dyn Engine>, String) = match choice {
+        // It takes models by their file, which is not `select`'s business.
+        EngineChoice::CoreMl => return Err(ANEError::Unavailable),
         EngineChoice::Rten => (Box::new(rten::Rten), "asked for by name".to_owned()),
         EngineChoice::OnnxRuntime => match onnxruntime::OnnxRuntime::load(threads) {
             Ok(engine) => (Box::new(engine), "asked for by name".to_owned()),
@@ -238,6 +267,11 @@ pub(crate) fn select(choice: EngineChoice, threads: Option<NonZeroUsize>) -> Res
     };
     let choice = Choice { engine: engine.name(), version: engine.version(), reason };
     Ok((engine, choice))
+}
+
+/// What an engine computes in where nothing is asked for; `None` where that depends on the model.
+pub(crate) fn default_precision(choice: EngineChoice) -> Option<Precision> {
+    (!choice.begins_with_coreml()).then_some(Precision::Fp32)
 }
 
 /// What helps where ONNX Runtime is missing.

@@ -18,7 +18,7 @@ use rten_tensor::prelude::*;
 use super::{
     Data, Engine, EngineOptions, LoadedEngineModel, Refusal, Take, Tensor,
     compiled::{self, CompiledFiles, Signature, WEIGHTS},
-    tensor::unsupported,
+    tensor::{not_lowered, unsupported},
 };
 use crate::ane::{
     errors::{ANEError, Result},
@@ -180,6 +180,7 @@ fn value<'a>(tensor: &'a Tensor<'_>) -> Result<ValueOrView<'a>> {
             let values: Vec<i32> = values.iter().map(|&v| i32::from(v)).collect();
             Ok(Value::from_shape(shape, values).map_err(|e| internal(&e))?.into())
         }
+        Data::Feature(_) | Data::State(_) => Err(not_lowered()),
     }
 }
 

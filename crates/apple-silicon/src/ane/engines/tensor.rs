@@ -1,13 +1,13 @@
 //! Tensors as they go into engines and come out of them.
 
-use std::borrow::Cow;
+use std::{any::Any, borrow::Cow, fmt, sync::Arc};
 
 use coreml_onnx::Element;
 use smallvec::SmallVec;
 
 use crate::ane::{
     errors::{ANEError, Result},
-    features::repeated,
+    features::{Feature, repeated},
 };
 
 /// A shape. Core ML's tensors have at most five dimensions, so that none is on the heap.
@@ -27,6 +27,29 @@ pub(crate) enum Data<'a> {
     I32(Cow<'a, [i32]>),
     I64(Cow<'a, [i64]>),
     Bool(Cow<'a, [bool]>),
+    /// A feature itself, where the engine takes features and not the tensors that they are lowered to.
+    Feature(Cow<'a, Feature>),
+    /// What such an engine remembers between runs.
+    State(EngineState),
+}
+
+/// What an engine remembers between runs, in a form of its own; none at the beginning.
+#[derive(Clone, Default)]
+pub(crate) struct EngineState(pub(crate) Option<Arc<dyn Any + Send + Sync>>);
+
+impl PartialEq for EngineState {
+    fn eq(&self, other: &EngineState) -> bool {
+        match (&self.0, &other.0) {
+            (Some(this), Some(other)) => Arc::ptr_eq(this, other),
+            (this, other) => this.is_none() && other.is_none(),
+        }
+    }
+}
+
+impl fmt::Debug for EngineState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "EngineState(..)" } else { "EngineState(none)" })
+    }
 }
 
 impl Tensor<'_> {
@@ -54,20 +77,35 @@ impl Tensor<'_> {
             Data::I32(values) => Data::I32(Cow::Borrowed(values)),
             Data::I64(values) => Data::I64(Cow::Borrowed(values)),
             Data::Bool(values) => Data::Bool(Cow::Borrowed(values)),
+            Data::Feature(feature) => Data::Feature(Cow::Borrowed(feature)),
+            Data::State(state) => Data::State(state.clone()),
         };
         Tensor { shape: self.shape.clone(), data }
     }
 
     /// The same tensor with elements of its own. Cost: a copy where they are borrowed.
     pub(crate) fn into_owned(self) -> Tensor<'static> {
-        let data = match self.data {
+        Tensor { shape: self.shape, data: self.data.into_owned() }
+    }
+}
+
+impl Data<'_> {
+    /// The same elements, owned. Cost: a copy where they are borrowed.
+    pub(crate) fn into_owned(self) -> Data<'static> {
+        match self {
             Data::F32(values) => Data::F32(Cow::Owned(values.into_owned())),
             Data::I32(values) => Data::I32(Cow::Owned(values.into_owned())),
             Data::I64(values) => Data::I64(Cow::Owned(values.into_owned())),
             Data::Bool(values) => Data::Bool(Cow::Owned(values.into_owned())),
-        };
-        Tensor { shape: self.shape, data }
+            Data::Feature(feature) => Data::Feature(Cow::Owned(feature.into_owned())),
+            Data::State(state) => Data::State(state),
+        }
     }
+}
+
+/// The fault of giving a feature to an engine that takes the tensors of a lowered graph.
+pub(crate) fn not_lowered() -> ANEError {
+    ANEError::Internal("a lowered graph was given a feature that is no tensor".to_owned())
 }
 
 /// The fault of a graph whose port has a type that lowering never gives one.

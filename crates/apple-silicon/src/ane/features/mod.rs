@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 pub(crate) use array::repeated;
 pub use array::{Array, Elements};
 pub use coreml_format::schema::ArrayType;
+use coreml_format::schema::ColorSpace;
 pub use image::{Image, Pixels};
 
 /// Features by name, in the order in which they were added.
@@ -115,6 +116,26 @@ impl Feature {
             Feature::Double(_) => "a number".to_owned(),
             Feature::Dictionary(_) => "a dictionary".to_owned(),
             Feature::Sequence(_) => "a sequence".to_owned(),
+        }
+    }
+
+    /// Every number of it, in its order; the planes of a picture, red first. None of words.
+    pub(crate) fn numbers(&self) -> Vec<f64> {
+        match self {
+            Feature::Array(array) => array.to_f64s(),
+            Feature::Image(image) => {
+                let color = match image.pixels() {
+                    Pixels::Rgb(_) => ColorSpace::Rgb,
+                    Pixels::Gray(_) | Pixels::GrayFloat16(_) => ColorSpace::Grayscale,
+                };
+                image.to_planes(color).into_iter().map(f64::from).collect()
+            }
+            Feature::String(_) | Feature::Sequence(Sequence::Strings(_)) => Vec::new(),
+            Feature::Int64(value) => vec![*value as f64],
+            Feature::Double(value) => vec![*value],
+            Feature::Dictionary(Dictionary::Strings(entries)) => entries.iter().map(|(_, value)| *value).collect(),
+            Feature::Dictionary(Dictionary::Int64s(entries)) => entries.iter().map(|(_, value)| *value).collect(),
+            Feature::Sequence(Sequence::Int64s(values)) => values.iter().map(|&value| value as f64).collect(),
         }
     }
 

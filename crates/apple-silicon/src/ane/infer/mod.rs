@@ -8,6 +8,7 @@ mod batch;
 pub(crate) mod buffer;
 pub mod execute;
 pub(crate) mod lane;
+mod placement;
 mod preferences;
 mod run;
 #[cfg(test)]
@@ -19,5 +20,6 @@ pub use self::{
     batch::Batching,
     buffer::{Buffer, BufferUse, OutputBuffer},
     execute::{InferenceOptions, InferenceResult, Timing, execute_inference},
+    placement::{Placement, PlannedUnit},
     preferences::{ComputeUnit, ComputeUnits, Precision},
 };

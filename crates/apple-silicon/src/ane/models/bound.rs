@@ -24,7 +24,7 @@ impl Bound {
         let bound = Bound {
             signature: Signature::of(&lowered.model),
             weight_bytes: lowered.model.weights_len(),
-            working_set: WorkingSet::of(engine, &lowered),
+            working_set: WorkingSet::of(&lowered, |live| engine.working_set(live)),
             interface: lowered.interface,
             inputs: lowered.inputs,
             outputs: lowered.outputs,

@@ -21,15 +21,20 @@ use smallvec::{SmallVec, smallvec};
 use super::{
     bound::Bound,
     compatibility::{self, Obstacle},
-    inputs, outputs,
+    inputs::{self, Carried},
+    native, outputs,
     store::{self, Ready},
     vector::VectorForm,
 };
 use crate::ane::{
-    engines::{self, Choice, Engine, EngineChoice, EngineOptions, LoadedEngineModel, Shape, Take, Tensor},
+    engines::{
+        self, Choice, Data, Engine, EngineChoice, EngineOptions, EngineState, LoadedEngineModel, Shape, Take, Tensor,
+        coreml,
+        native::{Found, NativeModel, NativeRequest},
+    },
     errors::{ANEError, Result},
     features::Features,
-    infer::{ComputeUnit, Precision},
+    infer::{ComputeUnit, ComputeUnits, Placement, Precision},
     limits::Limits,
 };
 
@@ -47,8 +52,11 @@ pub struct LoadOptions {
     pub function: Option<String>,
     /// What to compute in; the engine's own precision where `None`, which is fp32 off Apple.
     pub precision: Option<Precision>,
-    /// Folder where the compiled model is kept, among others, and found by the next load; it is not kept where `None`.
+    /// Folder where the compiled model is kept, among others, and found by the next load. Where `None`, it is not kept,
+    /// but by Core ML, which has a folder in the user's cache.
     pub compiled: Option<PathBuf>,
+    /// Where it would best run. A preference, as in Core ML; the other engines have the CPU alone.
+    pub compute_units: ComputeUnits,
     /// Threads within one operation; the engine's own choice where `None`. ONNX Runtime shares one pool of threads
     /// of the size that the first model asked for; a model that asks for another size has threads of its own.
     pub threads: Option<NonZeroUsize>,
@@ -66,6 +74,7 @@ impl Default for LoadOptions {
             function: None,
             precision: None,
             compiled: None,
+            compute_units: ComputeUnits::default(),
             threads: None,
             max_sessions: const { NonZeroUsize::new(4).unwrap() },
         }
@@ -80,6 +89,7 @@ pub struct CoreMlModel {
     choice: Choice,
     compiled: Compiled,
     engine: Box<dyn LoadedEngineModel>,
+    carried: Carried,
     inputs: Vec<InputBinding>,
     outputs: Vec<OutputBinding>,
     states: Vec<StateBinding>,
@@ -118,10 +128,23 @@ impl CoreMlModel {
     pub(crate) fn load_within(
         path: &Path,
         options: &LoadOptions,
-        admit: impl FnOnce(usize, usize) -> Result<()>,
+        mut admit: impl FnMut(usize, usize) -> Result<()>,
     ) -> Result<CoreMlModel> {
         let model = Model::open(path)?;
-        let (engine, choice) = engines::select(options.engine, options.threads)?;
+        let mut not_coreml = None;
+        if options.engine.begins_with_coreml() {
+            match CoreMlModel::load_native(&model, options, &mut admit) {
+                Ok(loaded) => return Ok(loaded),
+                // Nothing that another engine can help with.
+                Err(error @ (ANEError::ResourceLimit(_) | ANEError::Timeout(_))) => return Err(error),
+                Err(error) if options.engine == EngineChoice::CoreMl => return Err(error.of_model(path)),
+                Err(error) => not_coreml = Some(error),
+            }
+        }
+        let (engine, mut choice) = engines::select(options.engine, options.threads)?;
+        if let Some(error) = not_coreml {
+            choice.reason = format!("not Core ML: {error}; {}", choice.reason);
+        }
         let precision = options.precision.unwrap_or(Precision::Fp32);
         if precision == Precision::Int8 {
             return Err(ANEError::UnsupportedPrecision(format!(
@@ -155,6 +178,37 @@ impl CoreMlModel {
         Ok(loaded)
     }
 
+    /// Loads a model through Core ML.
+    fn load_native(
+        model: &Model,
+        options: &LoadOptions,
+        admit: impl FnOnce(usize, usize) -> Result<()>,
+    ) -> Result<CoreMlModel> {
+        let function = options.function.as_deref();
+        let obstacles = compatibility::examine(model, function);
+        let precision = native::precision(model, &obstacles, options)?;
+        let bound = native::bound(model, function)?;
+        admit(bound.weight_bytes, bound.working_set.bytes)?;
+        let request = NativeRequest {
+            model,
+            interface: &bound.interface,
+            labels: model.schema.class_labels.as_ref(),
+            function,
+            units: options.compute_units,
+            store: options.compiled.as_deref(),
+            content: &|| store::content(model),
+        };
+        let NativeModel { engine, choice, compiled } = coreml::load(&request)?;
+        let compiled = match compiled {
+            None => Compiled::Fresh,
+            Some((path, Found::Already)) => Compiled::Found(path),
+            Some((path, Found::MadeNow)) => Compiled::Stored(path),
+        };
+        let ready = Ready { schema: model.schema.clone(), bound, engine, compiled };
+        let loaded = CoreMlModel::of(ready, choice, &model.path, precision);
+        Ok(CoreMlModel { carried: Carried::Features, obstacles, ..loaded })
+    }
+
     fn with_engine(
         engine: &dyn Engine,
         choice: Choice,
@@ -182,6 +236,7 @@ impl CoreMlModel {
             choice,
             compiled,
             engine,
+            carried: Carried::Tensors,
             output_ports: bound.signature.outputs.len(),
             input_ports: bound.signature.inputs,
             weight_bytes: bound.weight_bytes,
@@ -233,10 +288,14 @@ impl CoreMlModel {
         self.precision
     }
 
-    /// What it runs on.
+    /// What it runs on, as far as is known; [`CoreMlModel::placement`] tells more.
     pub fn compute_unit(&self) -> ComputeUnit {
-        // Core ML, which has others, is an engine of its own.
-        ComputeUnit::Cpu
+        self.engine.placement().main_unit()
+    }
+
+    /// Where it runs: what was asked, what is planned and what is known.
+    pub fn placement(&self) -> Placement {
+        self.engine.placement()
     }
 
     /// Bytes of the weights, and of the working set of one run on inputs of the default shapes: everything but the
@@ -343,7 +402,7 @@ impl CoreMlModel {
 
     /// One tensor for each input port: features, and what the state holds.
     pub(crate) fn tensors<'a>(&'a self, features: &'a Features, state: Option<&'a State>) -> Result<Tensors<'a>> {
-        let prepared = inputs::prepare(&self.inputs, &self.input_ports, features)?;
+        let prepared = inputs::prepare(&self.inputs, &self.input_ports, self.carried, features)?;
         self.arranged(self.inputs.iter().zip(prepared).map(|(binding, tensor)| (binding.port, tensor)), state)
     }
 
@@ -434,6 +493,10 @@ impl CoreMlModel {
     /// The state that every sequence starts with; made once.
     fn zeros(&self) -> Result<&State> {
         let zero = |binding: &StateBinding| {
+            if self.carried == Carried::Features {
+                let beginning = Tensor::owned(Shape::new(), Data::State(EngineState::default()));
+                return Ok(Arc::new(beginning));
+            }
             let port = &self.input_ports[binding.input];
             let shape: Option<Vec<usize>> = port.dims.iter().copied().collect();
             let shape =
@@ -473,7 +536,7 @@ pub(super) struct WorkingSet {
 
 impl WorkingSet {
     /// From the liveness of each tensor; inputs count too, since a request's are held while it runs.
-    pub(super) fn of(engine: &dyn Engine, lowered: &Lowered) -> WorkingSet {
+    pub(super) fn of(lowered: &Lowered, of_live: impl Fn(usize) -> usize) -> WorkingSet {
         let ports = lowered.model.inputs();
         let mut shapes: Vec<Vec<usize>> =
             ports.iter().map(|port| port.dims.iter().map(|dim| dim.unwrap_or(1)).collect()).collect();
@@ -491,10 +554,7 @@ impl WorkingSet {
         let plan = lowered.model.memory_plan(&shapes);
         let inputs = lowered.inputs.iter().map(|input| &shapes[input.port]);
         let elements = inputs.map(|shape| shape.iter().fold(1usize, |n, &d| n.saturating_mul(d)));
-        WorkingSet {
-            bytes: engine.working_set(plan.peak_bytes).saturating_add(plan.input_bytes),
-            elements: elements.collect(),
-        }
+        WorkingSet { bytes: of_live(plan.peak_bytes).saturating_add(plan.input_bytes), elements: elements.collect() }
     }
 }
 

@@ -3,21 +3,32 @@
 use std::borrow::Cow;
 
 use coreml_format::schema::{
-    ArrayKind, ArrayType, Feature as Declared, FeatureKind, ImageFlexibility, ImageKind, ShapeFlexibility, SizeRange,
+    ArrayKind, ArrayType, Feature as Declared, FeatureKind, ImageFlexibility, ImageKind, KeyKind, ShapeFlexibility,
+    SizeRange,
 };
 use coreml_onnx::{Element, InputBinding, Port};
 use smallvec::smallvec;
 
 use crate::ane::{
-    engines::{Data, Tensor},
+    engines::{Data, Shape, Tensor},
     errors::{ANEError, Result},
-    features::{Array, Elements, Feature, Features, Image},
+    features::{Array, Dictionary, Elements, Feature, Features, Image, Sequence},
 };
+
+/// What goes through the ports of a loaded model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// Tensors, as a lowered graph has them.
+    Tensors,
+    /// Features themselves, but for the arrays of fp32 and int32.
+    Features,
+}
 
 /// One tensor for each binding, in their order.
 pub(super) fn prepare<'a>(
     bindings: &[InputBinding],
     ports: &[Port],
+    carried: Carried,
     features: &'a Features,
 ) -> Result<Vec<Tensor<'a>>> {
     if let Some(unknown) = features.names().find(|name| bindings.iter().all(|b| b.feature.name != *name)) {
@@ -28,7 +39,11 @@ pub(super) fn prepare<'a>(
             all.join(", ")
         )));
     }
-    bindings.iter().map(|binding| tensor(&binding.feature, &ports[binding.port], features)).collect()
+    let tensor = |binding: &InputBinding| match carried {
+        Carried::Tensors => tensor(&binding.feature, &ports[binding.port], features),
+        Carried::Features => whole(&binding.feature, &ports[binding.port], features),
+    };
+    bindings.iter().map(tensor).collect()
 }
 
 /// Whether the feature has one shape only.
@@ -41,21 +56,67 @@ pub(super) fn is_fixed(kind: &FeatureKind) -> bool {
     }
 }
 
-fn tensor<'a>(declared: &Declared, port: &Port, features: &'a Features) -> Result<Tensor<'a>> {
-    let wrong = |feature: &Feature| {
-        ANEError::InvalidShape(format!(
-            "the input {:?} takes {}, not {}",
-            declared.name,
-            describe(&declared.kind),
-            feature.describe()
-        ))
-    };
-    let named = |e: ANEError| match e {
+/// A feature for an engine that takes features themselves.
+fn whole<'a>(declared: &Declared, port: &Port, features: &'a Features) -> Result<Tensor<'a>> {
+    match (&declared.kind, features.get(&declared.name)) {
+        (FeatureKind::MultiArray(kind), Some(feature @ Feature::Array(array)))
+            if !matches!(kind.dtype, ArrayType::Float32 | ArrayType::Int32)
+                && takes_shape(kind, port, array.shape()) =>
+        {
+            let feature = if array.array_type() == Some(kind.dtype) {
+                Cow::Borrowed(feature)
+            } else {
+                Cow::Owned(Feature::Array(array.convert(kind.dtype).map_err(|e| named(declared, e))?))
+            };
+            Ok(Tensor { shape: array.shape().into(), data: Data::Feature(feature) })
+        }
+        (FeatureKind::Image(kind), Some(feature @ Feature::Image(image)))
+            if takes_size(kind, image.width(), image.height()) =>
+        {
+            let shape = smallvec![1, kind.color.channels(), image.height(), image.width()];
+            Ok(Tensor { shape, data: Data::Feature(Cow::Borrowed(feature)) })
+        }
+        (FeatureKind::String, Some(feature @ Feature::String(_)))
+        | (FeatureKind::Dictionary(KeyKind::String), Some(feature @ Feature::Dictionary(Dictionary::Strings(_))))
+        | (FeatureKind::Dictionary(KeyKind::Int64), Some(feature @ Feature::Dictionary(Dictionary::Int64s(_))))
+        | (FeatureKind::Sequence(KeyKind::String, _), Some(feature @ Feature::Sequence(Sequence::Strings(_))))
+        | (FeatureKind::Sequence(KeyKind::Int64, _), Some(feature @ Feature::Sequence(Sequence::Int64s(_)))) => {
+            Ok(Tensor { shape: Shape::new(), data: Data::Feature(Cow::Borrowed(feature)) })
+        }
+        (FeatureKind::Int64 | FeatureKind::Double, Some(feature)) => {
+            let value = scalar(&declared.kind, feature).ok_or_else(|| wrong(declared, feature))?;
+            let feature = match declared.kind {
+                FeatureKind::Int64 => Feature::Int64(value as i64),
+                _ => Feature::Double(value),
+            };
+            Ok(Tensor { shape: Shape::new(), data: Data::Feature(Cow::Owned(feature)) })
+        }
+        // Arrays of fp32 and int32, planes for an image, defaults, and what is wrong.
+        _ => tensor(declared, port, features),
+    }
+}
+
+fn wrong(declared: &Declared, feature: &Feature) -> ANEError {
+    ANEError::InvalidShape(format!(
+        "the input {:?} takes {}, not {}",
+        declared.name,
+        describe(&declared.kind),
+        feature.describe()
+    ))
+}
+
+fn named(declared: &Declared, error: ANEError) -> ANEError {
+    match error {
         ANEError::UnsupportedPrecision(why) => {
             ANEError::UnsupportedPrecision(format!("the input {:?}: {why}", declared.name))
         }
         other => other,
-    };
+    }
+}
+
+fn tensor<'a>(declared: &Declared, port: &Port, features: &'a Features) -> Result<Tensor<'a>> {
+    let wrong = |feature: &Feature| wrong(declared, feature);
+    let named = |error: ANEError| named(declared, error);
     match (&declared.kind, features.get(&declared.name)) {
         (FeatureKind::MultiArray(kind), Some(feature @ Feature::Array(array))) => {
             if !takes_shape(kind, port, array.shape()) {
@@ -234,7 +295,7 @@ mod tests {
             _ => Element::F32,
         };
         let port = Port { name: "x".to_owned(), element, dims: vec![None; rank] };
-        let tensors = prepare(&[InputBinding { feature, port: 0 }], &[port], features)?;
+        let tensors = prepare(&[InputBinding { feature, port: 0 }], &[port], Carried::Tensors, features)?;
         let data = match &tensors[0].data {
             Data::F32(values) => Data::F32(values.to_vec().into()),
             Data::I32(values) => Data::I32(values.to_vec().into()),

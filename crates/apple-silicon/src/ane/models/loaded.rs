@@ -33,10 +33,10 @@ pub struct CompilationOptions {
 }
 
 impl CompilationOptions {
-    /// The options of a load. The preference for compute units is checked, and that is all it does off Apple.
+    /// The options of a load.
     pub(crate) fn to_load_options(&self) -> Result<LoadOptions> {
-        ComputeUnits::of(self.compute_units.as_deref())?;
         Ok(LoadOptions {
+            compute_units: ComputeUnits::of(self.compute_units.as_deref())?,
             precision: Precision::of(self.minimum_precision.as_deref())?,
             compiled: self.output_path.clone(),
             ..LoadOptions::default()

@@ -5,6 +5,7 @@ mod compatibility;
 pub mod coreml_model;
 mod inputs;
 mod loaded;
+mod native;
 mod outputs;
 mod store;
 pub(crate) mod vector;

@@ -34,6 +34,9 @@ pub(super) fn collect(
 }
 
 fn feature(binding: &OutputBinding, tensor: Tensor<'static>, fixed: bool) -> Result<Feature, String> {
+    if let Data::Feature(feature) = tensor.data {
+        return own(&binding.feature.kind, feature.into_owned());
+    }
     match (&binding.form, &binding.feature.kind) {
         (OutputForm::Label(labels), _) => label(labels, &tensor),
         (OutputForm::Probabilities(labels), _) => probabilities(labels, &tensor),
@@ -43,6 +46,22 @@ fn feature(binding: &OutputBinding, tensor: Tensor<'static>, fixed: bool) -> Res
         (OutputForm::Tensor, FeatureKind::Int64) => first(&tensor).map(|value| Feature::Int64(value as i64)),
         (OutputForm::Tensor, _) => Err("a tensor does not become one".to_owned()),
     }
+}
+
+/// A feature that an engine has made itself.
+fn own(kind: &FeatureKind, feature: Feature) -> Result<Feature, String> {
+    let fits = match (kind, &feature) {
+        // Core ML itself converts to what the model declares, where it does.
+        (FeatureKind::MultiArray(_), Feature::Array(_))
+        | (FeatureKind::Image(_), Feature::Image(_))
+        | (FeatureKind::Int64, Feature::Int64(_))
+        | (FeatureKind::Double, Feature::Double(_))
+        | (FeatureKind::String, Feature::String(_))
+        | (FeatureKind::Dictionary(_), Feature::Dictionary(_))
+        | (FeatureKind::Sequence(..), Feature::Sequence(_)) => true,
+        _ => false,
+    };
+    if fits { Ok(feature) } else { Err(format!("it is {}", feature.describe())) }
 }
 
 fn array(kind: &ArrayKind, tensor: Tensor<'static>, fixed: bool) -> Result<Feature, String> {
@@ -112,6 +131,8 @@ fn f64s(data: &Data<'_>) -> Vec<f64> {
         Data::I32(values) => values.iter().map(|&v| f64::from(v)).collect(),
         Data::I64(values) => values.iter().map(|&v| v as f64).collect(),
         Data::Bool(values) => values.iter().map(|&v| f64::from(u8::from(v))).collect(),
+        Data::Feature(feature) => feature.numbers(),
+        Data::State(_) => Vec::new(),
     }
 }
 

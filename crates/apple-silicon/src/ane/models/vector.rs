@@ -181,6 +181,8 @@ impl VectorForm {
             Data::I32(values) => out.extend(values.iter().map(|&v| v as f32)),
             Data::I64(values) => out.extend(values.iter().map(|&v| v as f32)),
             Data::Bool(values) => out.extend(values.iter().map(|&v| f32::from(u8::from(v)))),
+            Data::Feature(feature) => out.extend(feature.numbers().into_iter().map(|v| v as f32)),
+            Data::State(_) => {}
         }
         if self.half {
             out[start..].iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());

@@ -9,12 +9,15 @@ mod memory;
 mod power;
 mod thermal;
 
-use std::path::Path;
+use std::{convert::Infallible, path::Path};
 
 use super::{
     coreml::CoreMlCapabilities,
     iokit::{MemoryStatus, PowerStatus, ThermalStatus},
 };
+
+/// No change is told, so that there is nothing to hold.
+pub(super) type Observation = Infallible;
 
 pub(super) fn capabilities() -> CoreMlCapabilities {
     read_capabilities(root())
@@ -22,6 +25,10 @@ pub(super) fn capabilities() -> CoreMlCapabilities {
 
 pub(super) fn thermal() -> ThermalStatus {
     thermal::read(root())
+}
+
+pub(super) fn on_thermal_change(_: impl Fn(ThermalStatus) + Send + Sync + 'static) -> Option<Observation> {
+    None
 }
 
 pub(super) fn power() -> PowerStatus {

@@ -70,6 +70,13 @@ impl Fields {
     }
 }
 
+/// A hash of the content of a model's files. Cost: reads them, a piece at a time.
+pub(super) fn content(model: &Model) -> io::Result<String> {
+    let mut content = Fields(Hasher::new());
+    add_content(&mut content, model)?;
+    Ok(content.0.finalize().to_hex().to_string())
+}
+
 /// Adds everything in the model's folder; or its file, and the weights that its program has elsewhere.
 fn add_content(key: &mut Fields, model: &Model) -> io::Result<()> {
     if model.path.is_dir() {

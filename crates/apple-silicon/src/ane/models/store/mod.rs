@@ -25,6 +25,14 @@ use crate::ane::{
     errors::{ANEError, Result},
 };
 
+/// A hash of the content of a model's files.
+///
+/// # Errors
+/// Those of the files.
+pub(super) fn content(model: &Model) -> io::Result<String> {
+    key::content(model)
+}
+
 /// Where the compiled form of a loaded model came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compiled {

@@ -1,0 +1,39 @@
+//! Values that are lent to a block while it runs.
+
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+/// Runs `call`, whose block hands what it was lent to `take`, and gives what that made of it; `None` where the block was
+/// not called. A second call is ignored. A panic goes around the frames between, which are not Rust's.
+pub(crate) fn lend<A, R>(take: impl FnOnce(A) -> R, call: impl FnOnce(&dyn Fn(A))) -> Option<R> {
+    let (take, result) = (Cell::new(Some(take)), Cell::new(None));
+    call(&|lent| {
+        if let Some(take) = take.take() {
+            result.set(Some(catch_unwind(AssertUnwindSafe(|| take(lent)))));
+        }
+    });
+    result.into_inner().map(|result| result.unwrap_or_else(|panic| resume_unwind(panic)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lent_is_taken_once() {
+        let twice = |block: &dyn Fn(i32)| {
+            block(1);
+            block(5);
+        };
+        assert_eq!(lend(|n| n + 1, twice), Some(2));
+        assert_eq!(lend(|n: i32| n, |_| ()), None);
+    }
+
+    #[test]
+    fn a_panic_comes_out_at_the_caller() {
+        let caught = catch_unwind(|| lend(|_: i32| panic!("taken"), |block| block(1)));
+        assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"taken"));
+    }
+}

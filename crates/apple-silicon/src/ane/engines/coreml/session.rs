@@ -1,0 +1,345 @@
+//! A model that Core ML has loaded, and how it predicts for many callers.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
+    thread,
+};
+
+use apple_frameworks::{
+    Backings, Configuration, ElementType, Failure, Inputs, Model, Prediction, Request, State, Units,
+};
+use coreml_format::schema::{ArrayType, ClassLabels, Feature, FeatureKind, ShapeFlexibility};
+
+use super::{CORE_ML, not_loaded, not_predicted, values};
+use crate::ane::{
+    engines::{Data, EngineState, LoadedEngineModel, Take, Tensor, native::NativeRequest},
+    errors::{ANEError, Result},
+    infer::{ComputeUnit, ComputeUnits, Placement},
+    limits::Limits,
+};
+
+/// What a model takes and gives.
+pub(super) struct Features {
+    inputs: Vec<Feature>,
+    outputs: Vec<Feature>,
+    labels: Option<ClassLabels>,
+    has_state: bool,
+}
+
+impl Features {
+    pub(super) fn of(request: &NativeRequest<'_>) -> Features {
+        let interface = request.interface;
+        Features {
+            inputs: interface.inputs.clone(),
+            outputs: interface.outputs.clone(),
+            labels: request.labels.cloned(),
+            has_state: !interface.states.is_empty(),
+        }
+    }
+
+    /// The arrays of fixed shape among the outputs, where all inputs have one shape: Core ML can write to ours.
+    fn backed(&self) -> Vec<(&str, &[usize], ElementType)> {
+        let fixed = |feature: &Feature| match &feature.kind {
+            FeatureKind::MultiArray(kind) => kind.flexibility == ShapeFlexibility::Fixed,
+            FeatureKind::Image(kind) => kind.flexibility == coreml_format::schema::ImageFlexibility::Fixed,
+            _ => true,
+        };
+        if !self.inputs.iter().all(fixed) {
+            return Vec::new();
+        }
+        let array = |feature: &'_ Feature| match &feature.kind {
+            FeatureKind::MultiArray(kind) if fixed(feature) && !kind.shape.is_empty() => Some(element(kind.dtype)),
+            _ => None,
+        };
+        let backed = self.outputs.iter().filter_map(|feature| match &feature.kind {
+            FeatureKind::MultiArray(kind) => Some((feature.name.as_str(), kind.shape.as_slice(), array(feature)?)),
+            _ => None,
+        });
+        backed.collect()
+    }
+}
+
+fn element(dtype: ArrayType) -> ElementType {
+    match dtype {
+        ArrayType::Float16 => ElementType::Float16,
+        ArrayType::Float32 => ElementType::Float32,
+        ArrayType::Float64 => ElementType::Float64,
+        ArrayType::Int32 => ElementType::Int32,
+        ArrayType::Int8 => ElementType::Int8,
+    }
+}
+
+/// A loaded model. Where a unit fails, it is loaded for fewer, and goes on.
+pub(super) struct Session {
+    compiled: PathBuf,
+    function: Option<String>,
+    features: Features,
+    asked: ComputeUnits,
+    current: Mutex<Arc<Loaded>>,
+    /// Arrays for outputs that no prediction has.
+    idle: Mutex<Vec<Backings>>,
+}
+
+/// A model that is loaded for some units.
+struct Loaded {
+    units: Units,
+    runner: Runner,
+    /// Why it is not loaded for more.
+    fallbacks: Vec<String>,
+    plan: OnceLock<Vec<crate::ane::infer::PlannedUnit>>,
+}
+
+impl Session {
+    /// Loads a compiled model for the units asked for, or for fewer where that fails.
+    pub(super) fn load(
+        compiled: &Path,
+        asked: ComputeUnits,
+        function: Option<&str>,
+        features: Features,
+    ) -> Result<Session> {
+        let function = function.map(str::to_owned);
+        let loaded = Loaded::first(compiled, ladder(asked), function.as_deref(), Vec::new())?;
+        let (compiled, current) = (compiled.to_owned(), Mutex::new(Arc::new(loaded)));
+        Ok(Session { compiled, function, features, asked, current, idle: Mutex::default() })
+    }
+
+    fn current(&self) -> Arc<Loaded> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What to go on with after `failed` has failed with units that are not the last; `None` where there is nothing.
+    fn next(&self, failed: &Arc<Loaded>, failure: &Failure) -> Option<Arc<Loaded>> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current, failed) {
+            // Another prediction has gone on already.
+            return Some(current.clone());
+        }
+        let rest = ladder(self.asked).iter().skip_while(|&&units| units != failed.units).skip(1);
+        let rest: Vec<Units> = rest.copied().collect();
+        let mut fallbacks = failed.fallbacks.clone();
+        fallbacks.push(format!("a prediction failed on {}: {failure}", describe(failed.units)));
+        tracing::warn!("{}: {}", self.compiled.display(), fallbacks.last().map_or("", String::as_str));
+        let loaded = Loaded::first(&self.compiled, &rest, self.function.as_deref(), fallbacks).ok()?;
+        *current = Arc::new(loaded);
+        Some(current.clone())
+    }
+
+    fn predict(
+        &self,
+        inputs: &[Tensor<'_>],
+        loaded: &Arc<Loaded>,
+        state: Option<State>,
+    ) -> Result<Prediction, Failure> {
+        let named = self.features.inputs.iter().zip(inputs);
+        let named: Result<Vec<_>, Failure> = named
+            .map(|(feature, tensor)| Ok((feature.name.as_str(), values::to_value(&feature.kind, tensor)?)))
+            .collect();
+        let inputs = Inputs::new(&named?)?;
+        loaded.runner.predict(Request { inputs, state, backings: self.backings()? })
+    }
+
+    fn backings(&self) -> Result<Option<Backings>, Failure> {
+        if let Some(idle) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(Some(idle));
+        }
+        Backings::new(&self.features.backed())
+    }
+}
+
+impl LoadedEngineModel for Session {
+    fn run(&self, inputs: &[Tensor<'_>], limits: &Limits, take: &mut Take<'_>) -> Result<()> {
+        limits.check()?;
+        let ports = self.features.inputs.len();
+        let mut loaded = self.current();
+        let kept = match inputs.get(ports).map(|tensor| &tensor.data) {
+            Some(Data::State(kept)) => Some(kept),
+            _ => None,
+        };
+        let outputs = loop {
+            let state = match kept {
+                Some(kept) => Some(remembered(kept, &loaded)?),
+                None if self.features.has_state => Some(loaded.runner.new_state().map_err(|e| not_predicted(&e))?),
+                None => None,
+            };
+            let ended = self.predict(&inputs[..ports], &loaded, state);
+            let (failure, state) = match ended {
+                Ok(Prediction { result: Ok(outputs), state }) => break (outputs, state),
+                Ok(Prediction { result: Err(failure), state }) => (failure, state),
+                Err(failure) => (failure, None),
+            };
+            // What a failed prediction has made of its state is not known, so it is let go.
+            let again = state.is_none() && may_be_the_units(&failure);
+            let next = again.then(|| self.next(&loaded, &failure)).flatten();
+            loaded = next.ok_or_else(|| not_predicted(&failure))?;
+        };
+        let (outputs, state) = outputs;
+        for (port, feature) in self.features.outputs.iter().enumerate() {
+            let taken = outputs
+                .read(&feature.name, |value| take(port, values::to_tensor(value, self.features.labels.as_ref())?));
+            taken.map_err(|e| not_predicted(&e))??;
+        }
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(outputs.into_backings());
+        if self.features.has_state {
+            let kept = EngineState(Some(Arc::new(Remembered(Mutex::new(state)))));
+            take(self.features.outputs.len(), Tensor { shape: Default::default(), data: Data::State(kept) })?;
+        }
+        Ok(())
+    }
+
+    fn placement(&self) -> Placement {
+        let loaded = self.current();
+        let known = (loaded.units == Units::CpuOnly).then_some(ComputeUnit::Cpu);
+        Placement {
+            asked: self.asked,
+            allowed: allowed(loaded.units),
+            planned: loaded.plan.get().cloned().unwrap_or_default(),
+            known,
+            fallbacks: loaded.fallbacks.clone(),
+        }
+    }
+}
+
+/// A state between predictions. The next prediction takes it out and puts another one in its place, so that none can
+/// go on from a state that has changed since.
+struct Remembered(Mutex<Option<State>>);
+
+fn remembered(kept: &EngineState, loaded: &Loaded) -> Result<State> {
+    let Some(kept) = &kept.0 else { return loaded.runner.new_state().map_err(|e| not_predicted(&e)) };
+    let kept = kept.downcast_ref::<Remembered>();
+    let state = kept.and_then(|kept| kept.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    state.ok_or_else(|| {
+        ANEError::InvalidShape(
+            "the state was used by another prediction, or by one that failed or came too late, and Core ML has changed \
+             it in place; begin with a new state"
+                .to_owned(),
+        )
+    })
+}
+
+impl Loaded {
+    /// Loads the model for the first units that it loads for.
+    fn first(compiled: &Path, ladder: &[Units], function: Option<&str>, mut fallbacks: Vec<String>) -> Result<Loaded> {
+        let mut first_failure = None;
+        for &units in ladder {
+            let configuration = Configuration {
+                units,
+                function: function.map(str::to_owned),
+                display_name: compiled.file_stem().and_then(|name| name.to_str()).map(str::to_owned),
+                ..Configuration::default()
+            };
+            match Model::load(compiled, &configuration).and_then(Runner::new) {
+                Ok(runner) => return Ok(Loaded { units, runner, fallbacks, plan: OnceLock::new() }),
+                Err(failure) => {
+                    fallbacks.push(format!("it did not load for {}: {failure}", describe(units)));
+                    first_failure.get_or_insert(failure);
+                }
+            }
+        }
+        Err(first_failure.map_or_else(
+            || ANEError::InferenceFailed("no units are left to load the model for".to_owned()),
+            |failure| not_loaded(&failure),
+        ))
+    }
+}
+
+/// What predicts.
+enum Runner {
+    /// Predictions go side by side.
+    Async(Model),
+    /// One at a time, on a thread that has the model for itself.
+    Thread(mpsc::Sender<Job>),
+}
+
+/// Something for a model's thread to do.
+enum Job {
+    Predict(Box<Request>, mpsc::SyncSender<Prediction>),
+    NewState(mpsc::SyncSender<Result<State, Failure>>),
+}
+
+impl Runner {
+    fn new(model: Model) -> Result<Runner, Failure> {
+        if Model::is_async() {
+            return Ok(Runner::Async(model));
+        }
+        let (send, jobs) = mpsc::channel();
+        let serve = move || {
+            let mut model = model;
+            // Whoever asked may have gone.
+            for job in jobs {
+                match job {
+                    Job::Predict(request, answer) => drop(answer.send(model.predict(*request))),
+                    Job::NewState(answer) => drop(answer.send(model.new_state())),
+                }
+            }
+        };
+        let spawned = thread::Builder::new().name("ane-coreml".to_owned()).spawn(serve);
+        spawned.map_err(|e| own_failure(format!("there is no thread for the model: {e}")))?;
+        Ok(Runner::Thread(send))
+    }
+
+    /// Predicts, and waits for the end however long it takes: what runs is not to be taken for done.
+    fn predict(&self, request: Request) -> Result<Prediction, Failure> {
+        let (send, answer) = mpsc::sync_channel(1);
+        match self {
+            Runner::Async(model) => model.predict_async(request, move |prediction| drop(send.send(prediction)))?,
+            Runner::Thread(jobs) => jobs.send(Job::Predict(Box::new(request), send)).map_err(|_| ended())?,
+        }
+        answer.recv().map_err(|_| ended())
+    }
+
+    fn new_state(&self) -> Result<State, Failure> {
+        match self {
+            Runner::Async(model) => model.new_state(),
+            Runner::Thread(jobs) => {
+                let (send, answer) = mpsc::sync_channel(1);
+                jobs.send(Job::NewState(send)).map_err(|_| ended())?;
+                answer.recv().map_err(|_| ended())?
+            }
+        }
+    }
+}
+
+fn ended() -> Failure {
+    own_failure("a prediction ended without an answer".to_owned())
+}
+
+fn own_failure(message: String) -> Failure {
+    Failure { domain: Failure::OURS.to_owned(), code: 0, message }
+}
+
+/// Whether it may help to predict on fewer units: it was not the features, nor somebody's wish.
+fn may_be_the_units(failure: &Failure) -> bool {
+    const FEATURE_TYPE: i64 = 1;
+    const PREDICTION_CANCELLED: i64 = 11;
+    failure.domain != Failure::OURS
+        && !(failure.domain == CORE_ML && matches!(failure.code, FEATURE_TYPE | PREDICTION_CANCELLED))
+}
+
+/// The units to try, one after the other.
+fn ladder(asked: ComputeUnits) -> &'static [Units] {
+    match asked {
+        ComputeUnits::All => &[Units::All, Units::CpuAndGpu, Units::CpuOnly],
+        ComputeUnits::Ane => &[Units::CpuAndNeuralEngine, Units::CpuAndGpu, Units::CpuOnly],
+        ComputeUnits::Gpu => &[Units::CpuAndGpu, Units::CpuOnly],
+        ComputeUnits::Cpu => &[Units::CpuOnly],
+    }
+}
+
+fn allowed(units: Units) -> ComputeUnits {
+    match units {
+        Units::All => ComputeUnits::All,
+        Units::CpuAndNeuralEngine => ComputeUnits::Ane,
+        Units::CpuAndGpu => ComputeUnits::Gpu,
+        Units::CpuOnly => ComputeUnits::Cpu,
+    }
+}
+
+fn describe(units: Units) -> &'static str {
+    match units {
+        Units::All => "all units",
+        Units::CpuAndNeuralEngine => "the Neural Engine and the CPU",
+        Units::CpuAndGpu => "the GPU and the CPU",
+        Units::CpuOnly => "the CPU",
+    }
+}
