@@ -163,7 +163,7 @@ fn help() {
                       Write the outputs as a numpy file
 
                   --engine <ENGINE>
-                      The engine; `auto` takes onnxruntime where it is found, else rten
+                      The engine; `auto` takes Core ML on a Mac, else onnxruntime where it is found, else rten
 
                       [default: auto]
                       [possible values: auto, onnxruntime, rten]
@@ -171,10 +171,17 @@ fn help() {
                   --function <NAME>
                       The function of a multi-function model; its default function where left out
 
-                  --precision <PRECISION>
-                      What to compute in: fp32, or fp16 to round every result as the Neural Engine does
+                  --compute-units <UNITS>
+                      Where it would best run, on Core ML: all, ane, gpu or cpu. The other engines have the CPU
+                      alone
 
-                      [default: fp32]
+                      [default: all]
+                      [possible values: all, ane, gpu, cpu]
+
+                  --precision <PRECISION>
+                      What to compute in: fp32, or fp16 to round every result as the Neural Engine does. Where
+                      left out it is fp32, and on Core ML what the model was converted for
+
                       [possible values: fp32, fp16]
 
                   --compiled <FOLDER>

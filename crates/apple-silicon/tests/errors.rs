@@ -11,7 +11,7 @@ use apple_silicon::ane::{
     infer::InferenceOptions,
     manager::{ANEConfig, ANEManager, ModelId, ModelOptions},
     metrics::ErrorKind,
-    models::coreml_model::CompilationOptions,
+    models::coreml_model::{CompilationOptions, CoreMlModel, LoadOptions},
 };
 use support::network::{neural_network, relu};
 
@@ -43,7 +43,14 @@ impl Service {
     fn raise(&self, kind: ErrorKind) -> ANEError {
         let options = InferenceOptions::default();
         match kind {
-            ErrorKind::Unavailable => "coreml".parse::<EngineChoice>().unwrap_err(),
+            #[cfg(not(target_vendor = "apple"))]
+            ErrorKind::Unavailable => {
+                let options = LoadOptions { engine: EngineChoice::CoreMl, ..LoadOptions::default() };
+                CoreMlModel::load(self.folder.path().join("relu.mlmodel"), &options).unwrap_err()
+            }
+            // Core ML is part of the system there.
+            #[cfg(target_vendor = "apple")]
+            ErrorKind::Unavailable => ANEError::Unavailable,
             ErrorKind::ModelNotFound => self.load("none.mlmodel"),
             ErrorKind::InvalidModelFormat => {
                 fs::write(self.folder.path().join("damaged.mlmodel"), "nothing").unwrap();

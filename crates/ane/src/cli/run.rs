@@ -64,15 +64,19 @@ pub(crate) struct Arguments {
     /// Write the outputs as a numpy file
     #[arg(long, value_name = "FILE.npz")]
     outputs: Option<PathBuf>,
-    /// The engine; `auto` takes onnxruntime where it is found, else rten
+    /// The engine; `auto` takes Core ML on a Mac, else onnxruntime where it is found, else rten
     #[arg(long, value_name = "ENGINE", default_value = "auto", value_parser = engine_names())]
     engine: String,
     /// The function of a multi-function model; its default function where left out
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
-    /// What to compute in: fp32, or fp16 to round every result as the Neural Engine does
-    #[arg(long, value_name = "PRECISION", default_value = "fp32", value_parser = ["fp32", "fp16"])]
-    precision: String,
+    /// Where it would best run, on Core ML: all, ane, gpu or cpu. The other engines have the CPU alone
+    #[arg(long, value_name = "UNITS", default_value = "all", ignore_case = true, value_parser = ["all", "ane", "gpu", "cpu"])]
+    compute_units: String,
+    /// What to compute in: fp32, or fp16 to round every result as the Neural Engine does. Where left out it is fp32, and
+    /// on Core ML what the model was converted for
+    #[arg(long, value_name = "PRECISION", value_parser = ["fp32", "fp16"])]
+    precision: Option<String>,
     /// Keep the compiled model in this folder, and take it from there the next time
     #[arg(long, value_name = "FOLDER")]
     compiled: Option<PathBuf>,
@@ -100,11 +104,13 @@ pub(crate) struct Arguments {
 }
 
 fn engine_names() -> PossibleValuesParser {
-    // What needs a Mac is known by name, so that the answer is that it needs one.
-    let hidden = ["coreml", "ane"].map(|name| PossibleValue::new(name).hide(true));
-    PossibleValuesParser::new(
-        EngineChoice::ALL.map(|choice| PossibleValue::new(choice.name())).into_iter().chain(hidden),
-    )
+    // What needs a Mac is known by name elsewhere too, so that the answer is that it needs one.
+    let coreml = |choice| choice == EngineChoice::CoreMl;
+    let name = |choice: EngineChoice| {
+        let name = PossibleValue::new(choice.name()).hide(coreml(choice) && !cfg!(target_vendor = "apple"));
+        if coreml(choice) { name.alias("ane") } else { name }
+    };
+    PossibleValuesParser::new(EngineChoice::ALL.map(name))
 }
 
 /// What `--json` prints. Field names are a promise to scripts.
@@ -174,7 +180,8 @@ fn load(arguments: &Arguments) -> anyhow::Result<CoreMlModel> {
     let options = LoadOptions {
         engine: arguments.engine.parse()?,
         function: arguments.function.clone(),
-        precision: Some(arguments.precision.parse()?),
+        compute_units: arguments.compute_units.parse()?,
+        precision: arguments.precision.as_deref().map(str::parse).transpose()?,
         threads: arguments.threads,
         max_sessions: NonZeroUsize::MIN,
         compiled: arguments.compiled.clone(),

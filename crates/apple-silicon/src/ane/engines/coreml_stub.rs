@@ -1,7 +1,7 @@
 //! Core ML where there is none.
 
 use super::{
-    Installed,
+    Choice, Installed,
     native::{NativeModel, NativeRequest},
 };
 use crate::ane::errors::{ANEError, Result};
@@ -13,6 +13,10 @@ pub(crate) const HERE: bool = false;
 
 pub(super) fn installed() -> Option<Installed> {
     None
+}
+
+pub(super) fn choice() -> Choice {
+    Choice { engine: NAME, version: String::new(), reason: "part of the system".to_owned() }
 }
 
 pub(crate) fn load(_: &NativeRequest<'_>) -> Result<NativeModel> {

@@ -84,10 +84,11 @@ impl FromStr for EngineChoice {
     type Err = ANEError;
 
     /// # Errors
-    /// [`ANEError::CompilationFailed`] for any other name, with the names there are.
+    /// [`ANEError::CompilationFailed`] for a name that is not an engine's, with the names there are. `ane` is `coreml`.
     fn from_str(name: &str) -> Result<EngineChoice> {
         match EngineChoice::ALL.into_iter().find(|choice| choice.name() == name) {
             Some(choice) => Ok(choice),
+            None if name == "ane" => Ok(EngineChoice::CoreMl),
             None => Err(ANEError::CompilationFailed(format!(
                 "there is no engine {name:?}; choose `auto`, `coreml`, `onnxruntime` or `rten`"
             ))),
@@ -240,6 +241,9 @@ impl From<Refusal> for ANEError {
 /// # Errors
 /// [`ANEError::CompilationFailed`] where the engine asked for by name is not there or does not load.
 pub fn start(choice: EngineChoice, threads: Option<NonZeroUsize>) -> Result<Choice> {
+    if coreml::HERE && choice.begins_with_coreml() {
+        return Ok(coreml::choice());
+    }
     select(choice, threads).map(|(_, choice)| choice)
 }
 

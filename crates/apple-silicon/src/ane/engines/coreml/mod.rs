@@ -47,9 +47,12 @@ pub(crate) fn load(request: &NativeRequest<'_>) -> Result<NativeModel> {
         (path.clone(), Some((path, found)))
     };
     let session = Session::load(&folder, request.units, request.function, Features::of(request))?;
-    let choice =
-        Choice { engine: NAME, version: system::version().to_string(), reason: "part of the system".to_owned() };
-    Ok(NativeModel { engine: Box::new(session), choice, compiled })
+    Ok(NativeModel { engine: Box::new(session), choice: choice(), compiled })
+}
+
+/// Core ML as a choice.
+pub(super) fn choice() -> Choice {
+    Choice { engine: NAME, version: system::version().to_string(), reason: "part of the system".to_owned() }
 }
 
 /// What failed, with what the caller can do about it.
