@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
     Inspect(inspect::Arguments),
     Export(export::Arguments),
     Engines(engines::Arguments),

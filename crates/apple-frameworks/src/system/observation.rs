@@ -93,7 +93,10 @@ mod tests {
             drop(observations.1);
             post(&name);
             assert_eq!((first.load(Ordering::SeqCst), second.load(Ordering::SeqCst)), (1, 2));
-            assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 1), "the callbacks are dropped");
+            // GNUstep gives observers with a reference that nobody owns, and so keeps their blocks.
+            if cfg!(target_vendor = "apple") {
+                assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 1), "callbacks are dropped");
+            }
         });
     }
 

@@ -252,6 +252,12 @@ impl ANEManager {
             reservation = Some(shared.reserve_weights(path, weights, working_set)?);
             Ok(())
         })?;
+        if model.engine().engine == EngineChoice::CoreMl.name() {
+            // Where there is a plan, results tell it. That there is none is no reason not to run.
+            if let Err(error) = model.plan() {
+                tracing::debug!("{}: {error}", path.display());
+            }
+        }
         let weights = reservation.ok_or_else(|| ANEError::Internal("weights were not counted".to_owned()))?;
         let batching = options.batching.for_model(&model);
         let slots = shared.config.max_concurrent_operations;
@@ -645,6 +651,7 @@ impl Entry {
             function: self.key.load.function.clone(),
             engine: model.engine().to_string(),
             compute_unit: model.compute_unit(),
+            placement: model.placement(),
             precision: model.precision(),
             weight_bytes: model.weight_bytes(),
             working_set_bytes: model.working_set_bytes_of_default(),

@@ -8,7 +8,7 @@ use super::{
         iokit::{MemoryStatus, PowerStatus, ThermalStatus},
     },
     engines::Installed,
-    infer::{Batching, ComputeUnit, Precision},
+    infer::{Batching, ComputeUnit, Placement, Precision},
     manager::ModelId,
 };
 
@@ -24,8 +24,10 @@ pub struct ModelInfo {
     pub function: Option<String>,
     /// The engine that runs it, its version, and why it was chosen.
     pub engine: String,
-    /// What it runs on.
+    /// What it runs on, as far as is known.
     pub compute_unit: ComputeUnit,
+    /// What was asked, what is planned and what is known.
+    pub placement: Placement,
     /// What it computes in.
     pub precision: Precision,
     /// Bytes of its weights.

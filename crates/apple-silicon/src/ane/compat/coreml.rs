@@ -51,6 +51,7 @@ pub fn detect_coreml_capabilities() -> CoreMlCapabilities {
 
 impl CoreMlCapabilities {
     /// Those of a machine where models run on the CPU alone, and why.
+    #[cfg_attr(any(target_vendor = "apple", gnustep), allow(dead_code, reason = "these systems have more"))]
     pub(super) fn cpu_only(why: &str) -> CoreMlCapabilities {
         CoreMlCapabilities {
             // The engines compute in fp32 there, whatever the model asks for.

@@ -31,8 +31,9 @@ pub use self::install::{Progress, install};
 pub(crate) use self::tensor::{Data, EngineState, Shape, Tensor, unsupported};
 use super::{
     errors::{ANEError, Result},
-    infer::{Placement, Precision},
+    infer::{ComputeUnit, Placement, Precision},
     limits::Limits,
+    models::plan::ComputePlan,
 };
 
 /// Which engine to use.
@@ -216,14 +217,34 @@ pub(crate) trait LoadedEngineModel: Send + Sync {
     /// Waits for a free session where all are taken.
     fn run(&self, inputs: &[Tensor<'_>], limits: &Limits, take: &mut Take<'_>) -> Result<()>;
 
+    /// Runs the model on each of a batch, and gives the tensor of each sample's output port to `take`, in order. Samples
+    /// need not have the same shapes.
+    fn run_batch(&self, batch: &[&[Tensor<'_>]], limits: &Limits, take: &mut TakeSample<'_>) -> Result<()> {
+        let mut each = batch.iter().enumerate();
+        each.try_for_each(|(sample, inputs)| self.run(inputs, limits, &mut |port, tensor| take(sample, port, tensor)))
+    }
+
     /// Where it runs.
     fn placement(&self) -> Placement {
         Placement::on_cpu()
+    }
+
+    /// What it runs on, as far as is known. Cost: asked for each result, so next to none.
+    fn compute_unit(&self) -> ComputeUnit {
+        ComputeUnit::Cpu
+    }
+
+    /// Where the system plans to run each operation, where it plans. Cost: the first time as a load.
+    fn plan(&self) -> Result<ComputePlan> {
+        Err(ANEError::Unavailable)
     }
 }
 
 /// Takes the tensor of an output port; engines that keep results in memory of their own lend it.
 pub(crate) type Take<'a> = dyn FnMut(usize, Tensor<'_>) -> Result<()> + 'a;
+
+/// Takes the tensor of a sample's output port.
+pub(crate) type TakeSample<'a> = dyn FnMut(usize, usize, Tensor<'_>) -> Result<()> + 'a;
 
 /// Why an engine does not take a model: one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::ane::errors::{ANEError, Result};
 
 /// Where a caller would like a model to run. As in Core ML it is a preference: what is not there is passed over in the
@@ -13,7 +15,8 @@ use crate::ane::errors::{ANEError, Result};
 /// assert_eq!("ane".parse(), Ok(ComputeUnits::Ane));
 /// assert!("TPU".parse::<ComputeUnits>().is_err());
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum ComputeUnits {
     /// The Neural Engine first, then the GPU, then the CPU.
     #[default]
@@ -56,7 +59,8 @@ impl FromStr for ComputeUnits {
 }
 
 /// What ran a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum ComputeUnit {
     /// The Apple Neural Engine.
     Ane,

@@ -23,6 +23,7 @@ use super::{
     compatibility::{self, Obstacle},
     inputs::{self, Carried},
     native, outputs,
+    plan::ComputePlan,
     store::{self, Ready},
     vector::VectorForm,
 };
@@ -290,12 +291,21 @@ impl CoreMlModel {
 
     /// What it runs on, as far as is known; [`CoreMlModel::placement`] tells more.
     pub fn compute_unit(&self) -> ComputeUnit {
-        self.engine.placement().main_unit()
+        self.engine.compute_unit()
     }
 
     /// Where it runs: what was asked, what is planned and what is known.
     pub fn placement(&self) -> Placement {
         self.engine.placement()
+    }
+
+    /// Where Core ML plans to run each operation. Cost: the first time as a load; then nothing.
+    ///
+    /// # Errors
+    /// [`ANEError::Unavailable`] on the other engines, which have the CPU alone; [`ANEError::CompilationFailed`] with what
+    /// Core ML says, and before macOS 14.4 and iOS 17.4, which make no plans.
+    pub fn plan(&self) -> Result<ComputePlan> {
+        self.engine.plan()
     }
 
     /// Bytes of the weights, and of the working set of one run on inputs of the default shapes: everything but the
@@ -372,6 +382,22 @@ impl CoreMlModel {
             *state = self.state_after(state, &mut results);
         }
         Ok(features)
+    }
+
+    /// Predicts for each of several inputs, in order. Core ML takes them as one batch; other engines predict one after the
+    /// other. A model with state starts each from zeros.
+    ///
+    /// # Errors
+    /// As [`CoreMlModel::predict`], for the first that fails; then none has an answer.
+    pub fn predict_batch(&self, batch: &[Features]) -> Result<Vec<Features>> {
+        let tensors: Result<Vec<Tensors<'_>>> = batch.iter().map(|features| self.tensors(features, None)).collect();
+        let tensors = tensors?;
+        let tensors: Vec<&[Tensor<'_>]> = tensors.iter().map(|tensors| &tensors[..]).collect();
+        let mut results: Vec<Results> = batch.iter().map(|_| self.no_results()).collect();
+        self.engine.run_batch(&tensors, &Limits::default(), &mut |sample, port, tensor| {
+            put(&mut results[sample], port, tensor)
+        })?;
+        results.iter_mut().map(|results| self.collect(results)).collect()
     }
 
     /// Runs the engine's session on this thread, on one vector, and appends what it gives to `output`. For callers who have

@@ -7,6 +7,7 @@ mod inputs;
 mod loaded;
 mod native;
 mod outputs;
+pub mod plan;
 mod store;
 pub(crate) mod vector;
 

@@ -3,6 +3,7 @@
 //! It takes a model's file itself: [`store`] keeps what Core ML compiled from it, a [`Session`](session::Session) runs it,
 //! and [`values`] translates. All that is `unsafe` is in the crate `apple_frameworks`.
 
+mod plan;
 mod session;
 mod store;
 mod values;
@@ -74,6 +75,11 @@ const CORE_ML: &str = "com.apple.CoreML";
 /// A failed load or compilation.
 fn not_loaded(failure: &Failure) -> ANEError {
     ANEError::CompilationFailed(format!("Core ML does not load it: {}", explained(failure)))
+}
+
+/// A plan that was not made.
+fn not_planned(failure: &Failure) -> ANEError {
+    ANEError::CompilationFailed(format!("Core ML makes no plan: {}", explained(failure)))
 }
 
 /// A failed prediction.

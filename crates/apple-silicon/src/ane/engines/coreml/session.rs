@@ -7,16 +7,17 @@ use std::{
 };
 
 use apple_frameworks::{
-    Backings, Configuration, ElementType, Failure, Inputs, Model, Prediction, Request, State, Units,
+    Backings, Configuration, ElementType, Failure, Inputs, Model, Outputs, Prediction, Request, State, Units,
 };
 use coreml_format::schema::{ArrayType, ClassLabels, Feature, FeatureKind, ShapeFlexibility};
 
-use super::{CORE_ML, not_loaded, not_predicted, values};
+use super::{CORE_ML, not_loaded, not_planned, not_predicted, plan, values};
 use crate::ane::{
-    engines::{Data, EngineState, LoadedEngineModel, Take, Tensor, native::NativeRequest},
+    engines::{Data, EngineState, LoadedEngineModel, Take, TakeSample, Tensor, native::NativeRequest},
     errors::{ANEError, Result},
     infer::{ComputeUnit, ComputeUnits, Placement},
     limits::Limits,
+    models::plan::ComputePlan,
 };
 
 /// What a model takes and gives.
@@ -87,7 +88,9 @@ struct Loaded {
     runner: Runner,
     /// Why it is not loaded for more.
     fallbacks: Vec<String>,
-    plan: OnceLock<Vec<crate::ane::infer::PlannedUnit>>,
+    plan: OnceLock<Result<ComputePlan, Failure>>,
+    /// The model that predicts batches, loaded for the first.
+    for_batches: Mutex<Option<Model>>,
 }
 
 impl Session {
@@ -131,12 +134,24 @@ impl Session {
         loaded: &Arc<Loaded>,
         state: Option<State>,
     ) -> Result<Prediction, Failure> {
+        loaded.runner.predict(Request { inputs: self.inputs(inputs)?, state, backings: self.backings()? })
+    }
+
+    fn inputs(&self, inputs: &[Tensor<'_>]) -> Result<Inputs, Failure> {
         let named = self.features.inputs.iter().zip(inputs);
         let named: Result<Vec<_>, Failure> = named
             .map(|(feature, tensor)| Ok((feature.name.as_str(), values::to_value(&feature.kind, tensor)?)))
             .collect();
-        let inputs = Inputs::new(&named?)?;
-        loaded.runner.predict(Request { inputs, state, backings: self.backings()? })
+        Inputs::new(&named?)
+    }
+
+    fn read(&self, outputs: &Outputs, take: &mut Take<'_>) -> Result<()> {
+        for (port, feature) in self.features.outputs.iter().enumerate() {
+            let taken = outputs
+                .read(&feature.name, |value| take(port, values::to_tensor(value, self.features.labels.as_ref())?));
+            taken.map_err(|e| not_predicted(&e))??;
+        }
+        Ok(())
     }
 
     fn backings(&self) -> Result<Option<Backings>, Failure> {
@@ -174,11 +189,7 @@ impl LoadedEngineModel for Session {
             loaded = next.ok_or_else(|| not_predicted(&failure))?;
         };
         let (outputs, state) = outputs;
-        for (port, feature) in self.features.outputs.iter().enumerate() {
-            let taken = outputs
-                .read(&feature.name, |value| take(port, values::to_tensor(value, self.features.labels.as_ref())?));
-            taken.map_err(|e| not_predicted(&e))??;
-        }
+        self.read(&outputs, take)?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(outputs.into_backings());
         if self.features.has_state {
             let kept = EngineState(Some(Arc::new(Remembered(Mutex::new(state)))));
@@ -187,16 +198,50 @@ impl LoadedEngineModel for Session {
         Ok(())
     }
 
+    /// Through Core ML's own batches, which it takes from one thread at a time: so a model is kept for them alone.
+    fn run_batch(&self, batch: &[&[Tensor<'_>]], limits: &Limits, take: &mut TakeSample<'_>) -> Result<()> {
+        limits.check()?;
+        let loaded = self.current();
+        let inputs: Result<Vec<Inputs>, Failure> = batch.iter().map(|inputs| self.inputs(inputs)).collect();
+        let inputs = inputs.map_err(|e| not_predicted(&e))?;
+        let mut model = loaded.for_batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let model = match &mut *model {
+            Some(model) => model,
+            none => {
+                let configuration = configuration(&self.compiled, loaded.units, self.function.as_deref());
+                none.insert(Model::load(&self.compiled, &configuration).map_err(|e| not_loaded(&e))?)
+            }
+        };
+        let outputs = model.predict_batch(&inputs).map_err(|e| not_predicted(&e))?;
+        if outputs.len() != batch.len() {
+            let (got, asked) = (outputs.len(), batch.len());
+            return Err(ANEError::InferenceFailed(format!("Core ML gave {got} predictions for a batch of {asked}")));
+        }
+        let mut each = outputs.iter().enumerate();
+        each.try_for_each(|(sample, outputs)| self.read(outputs, &mut |port, tensor| take(sample, port, tensor)))
+    }
+
     fn placement(&self) -> Placement {
         let loaded = self.current();
         let known = (loaded.units == Units::CpuOnly).then_some(ComputeUnit::Cpu);
         Placement {
             asked: self.asked,
             allowed: allowed(loaded.units),
-            planned: loaded.plan.get().cloned().unwrap_or_default(),
+            planned: loaded.plan.get().and_then(|plan| plan.as_ref().ok()).map(ComputePlan::units).unwrap_or_default(),
             known,
             fallbacks: loaded.fallbacks.clone(),
         }
+    }
+
+    fn compute_unit(&self) -> ComputeUnit {
+        self.placement().main_unit()
+    }
+
+    fn plan(&self) -> Result<ComputePlan> {
+        let loaded = self.current();
+        let configuration = configuration(&self.compiled, loaded.units, self.function.as_deref());
+        let plan = loaded.plan.get_or_init(|| plan::of(&self.compiled, &configuration, allowed(loaded.units)));
+        plan.clone().map_err(|e| not_planned(&e))
     }
 }
 
@@ -222,14 +267,16 @@ impl Loaded {
     fn first(compiled: &Path, ladder: &[Units], function: Option<&str>, mut fallbacks: Vec<String>) -> Result<Loaded> {
         let mut first_failure = None;
         for &units in ladder {
-            let configuration = Configuration {
-                units,
-                function: function.map(str::to_owned),
-                display_name: compiled.file_stem().and_then(|name| name.to_str()).map(str::to_owned),
-                ..Configuration::default()
-            };
-            match Model::load(compiled, &configuration).and_then(Runner::new) {
-                Ok(runner) => return Ok(Loaded { units, runner, fallbacks, plan: OnceLock::new() }),
+            match Model::load(compiled, &configuration(compiled, units, function)).and_then(Runner::new) {
+                Ok(runner) => {
+                    return Ok(Loaded {
+                        units,
+                        runner,
+                        fallbacks,
+                        plan: OnceLock::new(),
+                        for_batches: Mutex::default(),
+                    });
+                }
                 Err(failure) => {
                     fallbacks.push(format!("it did not load for {}: {failure}", describe(units)));
                     first_failure.get_or_insert(failure);
@@ -240,6 +287,15 @@ impl Loaded {
             || ANEError::InferenceFailed("no units are left to load the model for".to_owned()),
             |failure| not_loaded(&failure),
         ))
+    }
+}
+
+fn configuration(compiled: &Path, units: Units, function: Option<&str>) -> Configuration {
+    Configuration {
+        units,
+        function: function.map(str::to_owned),
+        display_name: compiled.file_stem().and_then(|name| name.to_str()).map(str::to_owned),
+        ..Configuration::default()
     }
 }
 
