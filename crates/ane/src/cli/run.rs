@@ -185,6 +185,7 @@ fn load(arguments: &Arguments) -> anyhow::Result<CoreMlModel> {
         threads: arguments.threads,
         max_sessions: NonZeroUsize::MIN,
         compiled: arguments.compiled.clone(),
+        ..LoadOptions::default()
     };
     let _progress = Progress::spinner("loading the model");
     Ok(CoreMlModel::load(&arguments.model, &options)?)

@@ -27,14 +27,14 @@ pub struct CoreMlCapabilities {
     pub supported_precisions: Vec<String>,
     /// What a model can run on: `CPU`, `GPU`, `ANE`.
     pub compute_units: Vec<String>,
-    /// Why something is not available, half a sentence each: first why there is no Neural Engine, last what newer versions
-    /// of the system have.
+    /// Why something is not available, half a sentence each: first why there is no Neural Engine, last what newer
+    /// versions of the system have.
     pub notes: Vec<String>,
 }
 
 /// What Core ML can do here.
 ///
-/// Never fails. Cost: two small files are read on Linux; Apple's systems are asked in memory.
+/// Never fails. Cost: two small files are read on Linux; Core ML and the kernel are asked on Apple's systems.
 ///
 /// ```
 /// use apple_silicon::ane::compat::coreml::detect_coreml_capabilities;

@@ -1,7 +1,7 @@
 //! How this machine is doing: heat, power and memory.
 //!
-//! Named after the framework that answers on Apple's systems, with Foundation and the kernel. On Linux the kernel's files
-//! do, and elsewhere nothing: then everything is unknown, and `reason` says why. Nothing is guessed.
+//! Named after the framework that answers on Apple's systems, with Foundation and the kernel. On Linux the kernel's
+//! files do, and elsewhere nothing: then everything is unknown, and `reason` says why. Nothing is guessed.
 
 use std::fmt;
 
@@ -24,8 +24,8 @@ pub fn thermal_status() -> ThermalStatus {
     os::thermal()
 }
 
-/// Calls back with the new status whenever the thermal state changes, until the watch is dropped; `None` where the system
-/// tells of no changes, which is everywhere but on Apple's systems. There, ask [`thermal_status`] now and then.
+/// Calls back with the new status whenever the thermal state changes, until the watch is dropped; `None` where the
+/// system tells of no changes, which is everywhere but on Apple's systems. There, ask [`thermal_status`] now and then.
 ///
 /// The call comes from a thread of the system's, which it should not keep. One that is under way when the watch is
 /// dropped still comes to its end.

@@ -8,7 +8,7 @@ use coreml_format::{
 };
 
 use super::{Choice, LoadedEngineModel};
-use crate::ane::infer::ComputeUnits;
+use crate::ane::{infer::ComputeUnits, models::coreml_model::Hints};
 
 /// A model to load.
 #[cfg_attr(not(any(target_vendor = "apple", gnustep)), expect(dead_code, reason = "Core ML's engine alone reads it"))]
@@ -19,6 +19,7 @@ pub(crate) struct NativeRequest<'a> {
     pub(crate) labels: Option<&'a ClassLabels>,
     pub(crate) function: Option<&'a str>,
     pub(crate) units: ComputeUnits,
+    pub(crate) hints: Hints,
     /// The folder for what is compiled; the user's own where `None`.
     pub(crate) store: Option<&'a Path>,
     /// A hash of the model's content.

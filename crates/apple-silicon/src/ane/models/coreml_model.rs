@@ -58,6 +58,8 @@ pub struct LoadOptions {
     pub compiled: Option<PathBuf>,
     /// Where it would best run. A preference, as in Core ML; the other engines have the CPU alone.
     pub compute_units: ComputeUnits,
+    /// What Core ML may take its time for, or trade; the other engines have none of it.
+    pub hints: Hints,
     /// Threads within one operation; the engine's own choice where `None`. ONNX Runtime shares one pool of threads
     /// of the size that the first model asked for; a model that asks for another size has threads of its own.
     pub threads: Option<NonZeroUsize>,
@@ -68,6 +70,17 @@ pub struct LoadOptions {
     pub max_sessions: NonZeroUsize,
 }
 
+/// What Core ML may take its time for, or trade. Systems that do not know a hint load without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Hints {
+    /// Inputs seldom change their shape, so that preparing for one is worth more time (macOS 14.4, iOS 17.4).
+    pub infrequent_reshapes: bool,
+    /// Loading may take longer for faster predictions (macOS 15, iOS 18).
+    pub fast_prediction: bool,
+    /// The GPU may add up in half precision.
+    pub low_precision_accumulation: bool,
+}
+
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
         LoadOptions {
@@ -76,6 +89,7 @@ impl Default for LoadOptions {
             precision: None,
             compiled: None,
             compute_units: ComputeUnits::default(),
+            hints: Hints::default(),
             threads: None,
             max_sessions: const { NonZeroUsize::new(4).unwrap() },
         }
@@ -196,6 +210,7 @@ impl CoreMlModel {
             labels: model.schema.class_labels.as_ref(),
             function,
             units: options.compute_units,
+            hints: options.hints,
             store: options.compiled.as_deref(),
             content: &|| store::content(model),
         };

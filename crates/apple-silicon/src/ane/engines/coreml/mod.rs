@@ -10,10 +10,7 @@ mod values;
 
 use apple_frameworks::{Failure, system};
 
-use self::{
-    session::{Features, Session},
-    store::Store,
-};
+use self::{session::Session, store::Store};
 use super::{
     Choice, Installed, Status,
     native::{NativeModel, NativeRequest},
@@ -47,7 +44,7 @@ pub(crate) fn load(request: &NativeRequest<'_>) -> Result<NativeModel> {
         let (path, found) = store.compiled(request)?;
         (path.clone(), Some((path, found)))
     };
-    let session = Session::load(&folder, request.units, request.function, Features::of(request))?;
+    let session = Session::load(&folder, request)?;
     Ok(NativeModel { engine: Box::new(session), choice: choice(), compiled })
 }
 

@@ -17,11 +17,11 @@ use crate::ane::{
     errors::{ANEError, Result},
     infer::{ComputeUnit, ComputeUnits, Placement},
     limits::Limits,
-    models::plan::ComputePlan,
+    models::{coreml_model::Hints, plan::ComputePlan},
 };
 
 /// What a model takes and gives.
-pub(super) struct Features {
+struct Features {
     inputs: Vec<Feature>,
     outputs: Vec<Feature>,
     labels: Option<ClassLabels>,
@@ -29,7 +29,7 @@ pub(super) struct Features {
 }
 
 impl Features {
-    pub(super) fn of(request: &NativeRequest<'_>) -> Features {
+    fn of(request: &NativeRequest<'_>) -> Features {
         let interface = request.interface;
         Features {
             inputs: interface.inputs.clone(),
@@ -73,8 +73,7 @@ fn element(dtype: ArrayType) -> ElementType {
 
 /// A loaded model. Where a unit fails, it is loaded for fewer, and goes on.
 pub(super) struct Session {
-    compiled: PathBuf,
-    function: Option<String>,
+    recipe: Recipe,
     features: Features,
     asked: ComputeUnits,
     current: Mutex<Arc<Loaded>>,
@@ -95,16 +94,11 @@ struct Loaded {
 
 impl Session {
     /// Loads a compiled model for the units asked for, or for fewer where that fails.
-    pub(super) fn load(
-        compiled: &Path,
-        asked: ComputeUnits,
-        function: Option<&str>,
-        features: Features,
-    ) -> Result<Session> {
-        let function = function.map(str::to_owned);
-        let loaded = Loaded::first(compiled, ladder(asked), function.as_deref(), Vec::new())?;
-        let (compiled, current) = (compiled.to_owned(), Mutex::new(Arc::new(loaded)));
-        Ok(Session { compiled, function, features, asked, current, idle: Mutex::default() })
+    pub(super) fn load(compiled: &Path, request: &NativeRequest<'_>) -> Result<Session> {
+        let function = request.function.map(str::to_owned);
+        let recipe = Recipe { compiled: compiled.to_owned(), function, hints: request.hints };
+        let current = Mutex::new(Arc::new(recipe.first(ladder(request.units), Vec::new())?));
+        Ok(Session { recipe, features: Features::of(request), asked: request.units, current, idle: Mutex::default() })
     }
 
     fn current(&self) -> Arc<Loaded> {
@@ -122,8 +116,8 @@ impl Session {
         let rest: Vec<Units> = rest.copied().collect();
         let mut fallbacks = failed.fallbacks.clone();
         fallbacks.push(format!("a prediction failed on {}: {failure}", describe(failed.units)));
-        tracing::warn!("{}: {}", self.compiled.display(), fallbacks.last().map_or("", String::as_str));
-        let loaded = Loaded::first(&self.compiled, &rest, self.function.as_deref(), fallbacks).ok()?;
+        tracing::warn!("{}: {}", self.recipe.compiled.display(), fallbacks.last().map_or("", String::as_str));
+        let loaded = self.recipe.first(&rest, fallbacks).ok()?;
         *current = Arc::new(loaded);
         Some(current.clone())
     }
@@ -207,10 +201,7 @@ impl LoadedEngineModel for Session {
         let mut model = loaded.for_batches.lock().unwrap_or_else(PoisonError::into_inner);
         let model = match &mut *model {
             Some(model) => model,
-            none => {
-                let configuration = configuration(&self.compiled, loaded.units, self.function.as_deref());
-                none.insert(Model::load(&self.compiled, &configuration).map_err(|e| not_loaded(&e))?)
-            }
+            none => none.insert(self.recipe.model(loaded.units).map_err(|e| not_loaded(&e))?),
         };
         let outputs = model.predict_batch(&inputs).map_err(|e| not_predicted(&e))?;
         if outputs.len() != batch.len() {
@@ -239,8 +230,9 @@ impl LoadedEngineModel for Session {
 
     fn plan(&self) -> Result<ComputePlan> {
         let loaded = self.current();
-        let configuration = configuration(&self.compiled, loaded.units, self.function.as_deref());
-        let plan = loaded.plan.get_or_init(|| plan::of(&self.compiled, &configuration, allowed(loaded.units)));
+        let Recipe { compiled, .. } = &self.recipe;
+        let configuration = self.recipe.configuration(loaded.units);
+        let plan = loaded.plan.get_or_init(|| plan::of(compiled, &configuration, allowed(loaded.units)));
         plan.clone().map_err(|e| not_planned(&e))
     }
 }
@@ -262,12 +254,19 @@ fn remembered(kept: &EngineState, loaded: &Loaded) -> Result<State> {
     })
 }
 
-impl Loaded {
+/// What a model is loaded from, and how.
+struct Recipe {
+    compiled: PathBuf,
+    function: Option<String>,
+    hints: Hints,
+}
+
+impl Recipe {
     /// Loads the model for the first units that it loads for.
-    fn first(compiled: &Path, ladder: &[Units], function: Option<&str>, mut fallbacks: Vec<String>) -> Result<Loaded> {
+    fn first(&self, ladder: &[Units], mut fallbacks: Vec<String>) -> Result<Loaded> {
         let mut first_failure = None;
         for &units in ladder {
-            match Model::load(compiled, &configuration(compiled, units, function)).and_then(Runner::new) {
+            match self.model(units).and_then(Runner::new) {
                 Ok(runner) => {
                     return Ok(Loaded {
                         units,
@@ -288,14 +287,21 @@ impl Loaded {
             |failure| not_loaded(&failure),
         ))
     }
-}
 
-fn configuration(compiled: &Path, units: Units, function: Option<&str>) -> Configuration {
-    Configuration {
-        units,
-        function: function.map(str::to_owned),
-        display_name: compiled.file_stem().and_then(|name| name.to_str()).map(str::to_owned),
-        ..Configuration::default()
+    fn model(&self, units: Units) -> Result<Model, Failure> {
+        Model::load(&self.compiled, &self.configuration(units))
+    }
+
+    fn configuration(&self, units: Units) -> Configuration {
+        let Hints { infrequent_reshapes, fast_prediction, low_precision_accumulation } = self.hints;
+        Configuration {
+            units,
+            function: self.function.clone(),
+            display_name: self.compiled.file_stem().and_then(|name| name.to_str()).map(str::to_owned),
+            low_precision_accumulation,
+            infrequent_reshapes,
+            fast_prediction,
+        }
     }
 }
 
