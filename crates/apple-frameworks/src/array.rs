@@ -50,6 +50,29 @@ impl<T: Clone> Memory<'_, T> {
     }
 }
 
+impl<T: Clone> Memory<'_, T> {
+    fn into_owned(self) -> Memory<'static, T> {
+        match self {
+            Memory::Borrowed(values) => Memory::Borrowed(Cow::Owned(values.into_owned())),
+            Memory::Shared(values, len) => Memory::Shared(values, len),
+        }
+    }
+}
+
+impl Array<'_> {
+    /// The same array with memory of its own. Cost: a copy of what is borrowed.
+    pub fn into_owned(self) -> Array<'static> {
+        let elements = match self.elements {
+            Elements::Float16(values) => Elements::Float16(values.into_owned()),
+            Elements::Float32(values) => Elements::Float32(values.into_owned()),
+            Elements::Float64(values) => Elements::Float64(values.into_owned()),
+            Elements::Int32(values) => Elements::Int32(values.into_owned()),
+            Elements::Int8(values) => Elements::Int8(values.into_owned()),
+        };
+        Array { shape: Cow::Owned(self.shape.into_owned()), elements }
+    }
+}
+
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each name is its own description")]

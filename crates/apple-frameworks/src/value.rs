@@ -35,6 +35,26 @@ pub enum Value<'a> {
     Int64Sequence(Vec<i64>),
 }
 
+impl Value<'_> {
+    /// The same value with memory of its own. Cost: a copy of what is borrowed.
+    pub fn into_owned(self) -> Value<'static> {
+        match self {
+            Value::Array(array) => Value::Array(array.into_owned()),
+            Value::Pixels(pixels) => {
+                let Pixels { width, height, format, bytes } = pixels;
+                Value::Pixels(Pixels { width, height, format, bytes: Cow::Owned(bytes.into_owned()) })
+            }
+            Value::Int64(value) => Value::Int64(value),
+            Value::Double(value) => Value::Double(value),
+            Value::String(text) => Value::String(Cow::Owned(text.into_owned())),
+            Value::StringDictionary(entries) => Value::StringDictionary(entries),
+            Value::Int64Dictionary(entries) => Value::Int64Dictionary(entries),
+            Value::StringSequence(words) => Value::StringSequence(words),
+            Value::Int64Sequence(numbers) => Value::Int64Sequence(numbers),
+        }
+    }
+}
+
 /// The value as an object of Core ML's. The elements of tensors and pictures are copied, but for those that are shared.
 pub(crate) fn to_object(value: &Value<'_>) -> Result<Retained<MLFeatureValue>, Failure> {
     Ok(match value {

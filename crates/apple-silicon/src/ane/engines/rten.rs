@@ -180,7 +180,7 @@ fn value<'a>(tensor: &'a Tensor<'_>) -> Result<ValueOrView<'a>> {
             let values: Vec<i32> = values.iter().map(|&v| i32::from(v)).collect();
             Ok(Value::from_shape(shape, values).map_err(|e| internal(&e))?.into())
         }
-        Data::Feature(_) | Data::State(_) => Err(not_lowered()),
+        Data::Shared(..) | Data::Feature(_) | Data::State(_) => Err(not_lowered()),
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) enum Data<'a> {
     I32(Cow<'a, [i32]>),
     I64(Cow<'a, [i64]>),
     Bool(Cow<'a, [bool]>),
+    /// So many values from the beginning of memory that an engine may keep hold of, where it takes features.
+    Shared(&'a Arc<Vec<f32>>, usize),
     /// A feature itself, where the engine takes features and not the tensors that they are lowered to.
     Feature(Cow<'a, Feature>),
     /// What such an engine remembers between runs.
@@ -77,6 +79,7 @@ impl Tensor<'_> {
             Data::I32(values) => Data::I32(Cow::Borrowed(values)),
             Data::I64(values) => Data::I64(Cow::Borrowed(values)),
             Data::Bool(values) => Data::Bool(Cow::Borrowed(values)),
+            Data::Shared(memory, len) => Data::Shared(memory, *len),
             Data::Feature(feature) => Data::Feature(Cow::Borrowed(feature)),
             Data::State(state) => Data::State(state.clone()),
         };
@@ -97,6 +100,7 @@ impl Data<'_> {
             Data::I32(values) => Data::I32(Cow::Owned(values.into_owned())),
             Data::I64(values) => Data::I64(Cow::Owned(values.into_owned())),
             Data::Bool(values) => Data::Bool(Cow::Owned(values.into_owned())),
+            Data::Shared(memory, len) => Data::F32(memory[..len].to_vec().into()),
             Data::Feature(feature) => Data::Feature(Cow::Owned(feature.into_owned())),
             Data::State(state) => Data::State(state),
         }

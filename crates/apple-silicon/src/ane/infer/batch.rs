@@ -236,7 +236,7 @@ pub(super) fn samples(tensors: &[Tensor<'_>]) -> Option<usize> {
 /// Whether two requests may be joined: tensors of the same shapes but for the number of samples.
 pub(super) fn joinable(a: &[Tensor<'_>], b: &[Tensor<'_>]) -> bool {
     let alike = |(a, b): (&Tensor<'_>, &Tensor<'_>)| {
-        !matches!(a.data, Data::Feature(_) | Data::State(_))
+        !matches!(a.data, Data::Shared(..) | Data::Feature(_) | Data::State(_))
             && a.shape.len() == b.shape.len()
             && a.shape.get(1..) == b.shape.get(1..)
             && std::mem::discriminant(&a.data) == std::mem::discriminant(&b.data)
@@ -270,7 +270,7 @@ pub(super) fn join<'a>(requests: impl Iterator<Item = &'a [Tensor<'a>]> + Clone,
             Data::I64(_) => concat_as!(port, I64),
             Data::Bool(_) => concat_as!(port, Bool),
             // Never: such tensors are not joinable.
-            Data::Feature(_) | Data::State(_) => first.data.clone().into_owned(),
+            Data::Shared(..) | Data::Feature(_) | Data::State(_) => first.data.clone().into_owned(),
         };
         let mut shape = first.shape.clone();
         shape[0] = samples;
@@ -294,6 +294,7 @@ pub(super) fn rows<'a>(tensor: &'a Tensor<'_>, start: usize, len: usize, samples
         Data::I32(values) => Data::I32(values[part].into()),
         Data::I64(values) => Data::I64(values[part].into()),
         Data::Bool(values) => Data::Bool(values[part].into()),
+        Data::Shared(memory, _) => Data::F32(memory[part].into()),
         Data::Feature(feature) => match &**feature {
             Feature::Array(array) => Data::Feature(Cow::Owned(Feature::Array(array.rows(start, len)?))),
             other => return Err(ANEError::InferenceFailed(format!("{} has no parts", other.describe()))),

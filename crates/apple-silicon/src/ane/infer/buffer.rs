@@ -23,7 +23,8 @@ pub struct Buffer {
 }
 
 struct Memory {
-    values: Vec<f32>,
+    /// Shared with an engine that reads them where they are, until it lets go.
+    values: Arc<Vec<f32>>,
     /// Its share of the pool.
     reservation: Reservation,
 }
@@ -32,6 +33,11 @@ impl Buffer {
     /// Bytes that it takes of the pool.
     pub fn bytes(&self) -> usize {
         self.memory.as_ref().map_or(0, |memory| memory.reservation.bytes())
+    }
+
+    /// The memory itself, for engines that keep hold of it; `None` of a buffer that was used up.
+    pub(super) fn shared(&self) -> Option<&Arc<Vec<f32>>> {
+        self.memory.as_ref().map(|memory| &memory.values)
     }
 }
 
@@ -45,7 +51,8 @@ impl Deref for Buffer {
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        self.memory.as_mut().map_or(&mut [], |memory| &mut memory.values)
+        // Copied where an engine still holds them: nobody writes to what it reads.
+        self.memory.as_mut().map_or(&mut [], |memory| Arc::make_mut(&mut memory.values).as_mut_slice())
     }
 }
 
@@ -219,6 +226,6 @@ impl Memory {
         let failed = |_| ANEError::MemoryAllocationFailed(format!("there is no memory for a buffer of {bytes} bytes"));
         values.try_reserve_exact(len).map_err(failed)?;
         values.resize(len, 0.0);
-        Ok(Memory { values, reservation })
+        Ok(Memory { values: Arc::new(values), reservation })
     }
 }

@@ -150,6 +150,10 @@ struct Request<'a> {
 
 fn tensors<'a>(model: &'a CoreMlModel, payload: &'a Payload) -> Result<Tensors<'a>> {
     match payload {
+        Payload::Vector { values: Values::Buffer(buffer), len, samples } => match buffer.shared() {
+            Some(memory) => model.shared_tensors(memory, *len, *samples),
+            None => model.vector_tensors(&buffer[..*len], *samples),
+        },
         Payload::Vector { values, len, samples } => model.vector_tensors(&values[..*len], *samples),
         Payload::Features(named) => model.tensors(&named.features, named.state.as_ref()),
     }

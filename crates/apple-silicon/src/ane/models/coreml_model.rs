@@ -1,6 +1,7 @@
 //! A Core ML model that is ready to predict.
 
 use std::{
+    borrow::Cow,
     fmt, iter,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -452,6 +453,21 @@ impl CoreMlModel {
         let port = self.inputs[0].port;
         let tensor = self.vector()?.tensor(values, samples, &self.input_ports[port])?;
         self.arranged(iter::once((port, tensor)), None)
+    }
+
+    /// As [`CoreMlModel::vector_tensors`], in memory that the engine may keep hold of, so that it is not copied.
+    pub(crate) fn shared_tensors<'a>(
+        &'a self,
+        memory: &'a Arc<Vec<f32>>,
+        len: usize,
+        samples: usize,
+    ) -> Result<Tensors<'a>> {
+        let mut tensors = self.vector_tensors(&memory[..len], samples)?;
+        let data = &mut tensors[self.inputs[0].port].data;
+        if self.carried == Carried::Features && matches!(data, Data::F32(Cow::Borrowed(_))) {
+            *data = Data::Shared(memory, len);
+        }
+        Ok(tensors)
     }
 
     /// How the model takes and gives one vector.

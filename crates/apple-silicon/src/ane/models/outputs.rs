@@ -131,6 +131,7 @@ fn f64s(data: &Data<'_>) -> Vec<f64> {
         Data::I32(values) => values.iter().map(|&v| f64::from(v)).collect(),
         Data::I64(values) => values.iter().map(|&v| v as f64).collect(),
         Data::Bool(values) => values.iter().map(|&v| f64::from(u8::from(v))).collect(),
+        Data::Shared(memory, len) => memory[..*len].iter().map(|&v| f64::from(v)).collect(),
         Data::Feature(feature) => feature.numbers(),
         Data::State(_) => Vec::new(),
     }

@@ -181,6 +181,7 @@ impl VectorForm {
             Data::I32(values) => out.extend(values.iter().map(|&v| v as f32)),
             Data::I64(values) => out.extend(values.iter().map(|&v| v as f32)),
             Data::Bool(values) => out.extend(values.iter().map(|&v| f32::from(u8::from(v)))),
+            Data::Shared(memory, len) => out.extend_from_slice(&memory[..*len]),
             Data::Feature(feature) => out.extend(feature.numbers().into_iter().map(|v| v as f32)),
             Data::State(_) => {}
         }

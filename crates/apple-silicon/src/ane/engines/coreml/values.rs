@@ -1,11 +1,11 @@
 //! Tensors and features as Core ML's values, and back.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use apple_frameworks::{
     Array as Given, Elements as Memory, Failure, Memory as At, PixelFormat, Pixels as Bitmap, Value,
 };
-use coreml_format::schema::{ArrayType, ClassLabels, FeatureKind, ImageKind};
+use coreml_format::schema::{ArrayKind, ArrayType, ClassLabels, FeatureKind, ImageKind};
 use half::{f16, vec::HalfFloatVecExt};
 
 use crate::ane::{
@@ -18,6 +18,14 @@ use crate::ane::{
 pub(super) fn to_value<'a>(kind: &FeatureKind, tensor: &'a Tensor<'_>) -> Result<Value<'a>, Failure> {
     let wrong = || failure(format!("{:?} was given for {kind:?}", tensor.shape));
     match (&tensor.data, kind) {
+        (Data::Shared(memory, len), FeatureKind::MultiArray(ArrayKind { dtype: ArrayType::Float32, .. })) => {
+            let elements = Memory::Float32(At::Shared(Arc::clone(memory), *len));
+            Ok(Value::Array(Given { shape: Cow::Borrowed(&tensor.shape), elements }))
+        }
+        (Data::Shared(memory, len), _) => {
+            let copied = Tensor { shape: tensor.shape.clone(), data: Data::F32(Cow::Borrowed(&memory[..*len])) };
+            to_value(kind, &copied).map(Value::into_owned)
+        }
         (Data::Feature(feature), _) => feature_value(feature).ok_or_else(wrong),
         (Data::F32(planes), FeatureKind::Image(kind)) => planes_value(kind, &tensor.shape, planes).ok_or_else(wrong),
         (Data::F32(values), FeatureKind::MultiArray(kind)) => {
