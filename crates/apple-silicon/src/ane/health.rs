@@ -6,7 +6,7 @@ use super::{
         iokit::{MemoryPressure, MemoryStatus, PowerSource, PowerStatus, ThermalState, ThermalStatus},
     },
     engines::Choice,
-    infer::ComputeUnit,
+    infer::{ComputeUnit, Placement},
     resource_pool::PoolStatistics,
 };
 
@@ -43,7 +43,7 @@ pub enum HealthState {
 pub struct HealthReason {
     /// How bad it is; [`HealthState::Healthy`] for a notice.
     pub state: HealthState,
-    /// What it is about: "ane", "engine", "thermal", "power", "memory", "pool", "late runs" or "errors".
+    /// What it is about: "ane", "engine", "fallback", "thermal", "power", "memory", "pool", "late runs" or "errors".
     pub subject: &'static str,
     /// One sentence, with the value and what to do.
     pub message: String,
@@ -58,6 +58,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) pool: &'a PoolStatistics,
     /// The engine that a model would get.
     pub(crate) engine: &'a Choice,
+    /// Models that may use less than was asked for, since that failed: which, and why.
+    pub(crate) fallen_back: &'a [(String, Placement)],
     /// Runs that nobody waits for any more and that have not ended.
     pub(crate) late: usize,
     /// The part of recent requests that failed, from 0 to 1; `None` before there were enough.
@@ -67,7 +69,7 @@ pub(crate) struct Facts<'a> {
 /// One thing to look at.
 type Check = fn(&Facts<'_>) -> Option<HealthReason>;
 
-const CHECKS: &[Check] = &[neural_engine, engine, thermal, power, memory, pool, late_runs, errors];
+const CHECKS: &[Check] = &[neural_engine, engine, fallbacks, thermal, power, memory, pool, late_runs, errors];
 
 /// Judges the facts.
 pub(crate) fn judge(facts: &Facts<'_>) -> HealthStatus {
@@ -110,6 +112,17 @@ fn engine(facts: &Facts<'_>) -> Option<HealthReason> {
     }
     let why = &facts.engine.reason;
     reason(HealthState::Degraded, "engine", format!("models run on rten, which is slower on convolutions: {why}"))
+}
+
+fn fallbacks(facts: &Facts<'_>) -> Option<HealthReason> {
+    let (model, placement) = facts.fallen_back.first()?;
+    let others = match facts.fallen_back.len() - 1 {
+        0 => String::new(),
+        others => format!(", and {others} more"),
+    };
+    let (unit, why) = (placement.main_unit(), placement.fallbacks.join("; "));
+    let message = format!("{model}{others} runs on the {unit} at best, not on what was asked for: {why}");
+    reason(HealthState::Degraded, "fallback", message)
 }
 
 fn thermal(facts: &Facts<'_>) -> Option<HealthReason> {
@@ -190,4 +203,35 @@ fn errors(facts: &Facts<'_>) -> Option<HealthReason> {
         _ => return None,
     };
     reason(state, "errors", format!("{:.0} % of recent requests failed; see the errors by kind", part * 100.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ane::{infer::ComputeUnits, resource_pool::Pool};
+
+    #[test]
+    fn a_model_that_has_fallen_back_is_told() {
+        let fallbacks = vec!["a prediction failed on all units: no answer".to_owned()];
+        let placement = Placement { fallbacks, allowed: ComputeUnits::Cpu, ..Placement::on_cpu() };
+        let fallen_back = [("a.mlpackage".to_owned(), placement)];
+        let check = |fallen_back| {
+            let facts = Facts {
+                capabilities: &CoreMlCapabilities { ane_available: true, ..CoreMlCapabilities::default() },
+                thermal: &ThermalStatus::default(),
+                power: &PowerStatus::default(),
+                memory: &MemoryStatus::default(),
+                pool: &Pool::new(1, 1).statistics(),
+                engine: &Choice { engine: "coreml", version: String::new(), reason: String::new() },
+                fallen_back,
+                late: 0,
+                failing: None,
+            };
+            judge(&facts).reasons.into_iter().map(|reason| (reason.state, reason.message)).collect::<Vec<_>>()
+        };
+        assert_eq!(check(&[]), []);
+        let message = "a.mlpackage runs on the CPU at best, not on what was asked for: a prediction failed on all units: \
+                       no answer";
+        assert_eq!(check(&fallen_back), [(HealthState::Degraded, message.to_owned())]);
+    }
 }

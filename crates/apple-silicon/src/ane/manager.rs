@@ -544,7 +544,14 @@ impl ANEManager {
     /// None today.
     pub async fn health_check(&self) -> Result<HealthStatus> {
         let engine = engines::start(EngineChoice::Auto, None)?;
+        let placement = |entry: &Arc<Entry>| {
+            let model = &entry.lane.model;
+            (model.path().display().to_string(), model.placement())
+        };
+        let mut fallen_back: Vec<_> = self.shared.entries().iter().map(placement).collect();
+        fallen_back.retain(|(_, placement)| !placement.fallbacks.is_empty());
         Ok(health::judge(&Facts {
+            fallen_back: &fallen_back,
             capabilities: &detect_coreml_capabilities(),
             thermal: &thermal_status(),
             power: &power_status(),
