@@ -25,8 +25,9 @@ pub enum ModelKind {
     Program(Program),
     /// A neural network, classifier or regressor of the older layer format.
     NeuralNetwork(NeuralNetwork),
-    /// A compiled `.mlmodelc`: its description can be read, its content is Apple's own.
-    Compiled,
+    /// A compiled `.mlmodelc` of which the description alone can be read, and why: its content is Apple's own. A compiled
+    /// ML Program whose text can be read is a [`ModelKind::Program`].
+    Compiled(String),
     /// Any other type, by its name in `Model.proto`, such as `treeEnsembleRegressor`.
     Other(&'static str),
 }

@@ -44,7 +44,7 @@ pub fn operations(model: &Model) -> BTreeMap<&str, BTreeMap<&str, usize>> {
             }
             [("main", kinds)].into()
         }
-        ModelKind::Compiled | ModelKind::Other(_) => BTreeMap::new(),
+        ModelKind::Compiled(_) | ModelKind::Other(_) => BTreeMap::new(),
     }
 }
 
@@ -54,7 +54,7 @@ pub fn weights(model: &Model) -> BTreeMap<String, Amount> {
     match &model.kind {
         ModelKind::Program(program) => program_weights(program),
         ModelKind::NeuralNetwork(network) => network_weights(network),
-        ModelKind::Compiled | ModelKind::Other(_) => BTreeMap::new(),
+        ModelKind::Compiled(_) | ModelKind::Other(_) => BTreeMap::new(),
     }
 }
 
@@ -76,7 +76,7 @@ pub fn compression(model: &Model) -> BTreeMap<String, usize> {
             .filter(|(name, _)| name.contains("-bit"))
             .map(|(name, amount)| (name, amount.tensors))
             .collect(),
-        ModelKind::Compiled | ModelKind::Other(_) => BTreeMap::new(),
+        ModelKind::Compiled(_) | ModelKind::Other(_) => BTreeMap::new(),
     }
 }
 

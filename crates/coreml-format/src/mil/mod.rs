@@ -6,6 +6,7 @@
 mod classes;
 mod interface;
 mod read;
+mod text;
 mod validate;
 mod value;
 
@@ -13,6 +14,7 @@ use std::{collections::BTreeMap, fmt};
 
 pub(crate) use classes::class_labels;
 pub(crate) use read::read;
+pub(crate) use text::read as read_text;
 pub(crate) use validate::validate;
 
 use crate::{DType, Tensor};

@@ -104,10 +104,10 @@ pub(crate) fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered, Lo
     match &model.kind {
         ModelKind::Program(program) => program::lower(model, program, options),
         ModelKind::NeuralNetwork(network) => layers::lower(model, network, options),
-        ModelKind::Compiled => Err(LowerError::Model(
-            "it is a compiled model, which only Apple's Core ML can run; take the .mlpackage or .mlmodel that it was compiled from"
-                .to_owned(),
-        )),
+        ModelKind::Compiled(why) => Err(LowerError::Model(format!(
+            "it is a compiled model, and {why}, so that only Apple's Core ML can run it; take the .mlpackage or .mlmodel that \
+             it was compiled from"
+        ))),
         ModelKind::Other(kind) => Err(LowerError::Model(format!(
             "it is a {} model, which cannot be run off Apple yet; ML Programs and neural networks can",
             spaced(kind)

@@ -129,7 +129,7 @@ fn kind(kind: &ModelKind) -> &'static str {
         ModelKind::NeuralNetwork(network) if network.classifier.is_some() => "neuralNetworkClassifier",
         ModelKind::NeuralNetwork(network) if network.regressor => "neuralNetworkRegressor",
         ModelKind::NeuralNetwork(_) => "neuralNetwork",
-        ModelKind::Compiled => "compiled",
+        ModelKind::Compiled(_) => "compiled",
         ModelKind::Other(name) => name,
     }
 }
@@ -190,7 +190,7 @@ fn functions(model: &Model, ops: bool) -> Vec<FunctionReport> {
 fn function<'a>(model: &'a Model, name: &str) -> Option<&'a Function> {
     match &model.kind {
         ModelKind::Program(program) => program.functions.get(name),
-        ModelKind::NeuralNetwork(_) | ModelKind::Compiled | ModelKind::Other(_) => None,
+        ModelKind::NeuralNetwork(_) | ModelKind::Compiled(_) | ModelKind::Other(_) => None,
     }
 }
 
@@ -206,7 +206,7 @@ fn op_list(model: &Model, name: &str) -> Vec<OpReport> {
             list
         }
         ModelKind::NeuralNetwork(network) => network.layers.iter().map(layer).collect(),
-        ModelKind::Compiled | ModelKind::Other(_) => Vec::new(),
+        ModelKind::Compiled(_) | ModelKind::Other(_) => Vec::new(),
     }
 }
 

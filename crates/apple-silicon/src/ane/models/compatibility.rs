@@ -307,7 +307,7 @@ impl<'a> Subject<'a> {
         let interface = schema.functions.get(name).or(Some(&schema.interface).filter(|_| is_default));
         let block = match &model.kind {
             ModelKind::Program(program) => program.functions.get(name).map(|function| &function.block),
-            ModelKind::NeuralNetwork(_) | ModelKind::Compiled | ModelKind::Other(_) => None,
+            ModelKind::NeuralNetwork(_) | ModelKind::Compiled(_) | ModelKind::Other(_) => None,
         };
         let all: Vec<Work<'a>> = match &model.kind {
             ModelKind::NeuralNetwork(network) => network.layers.iter().map(Work::of_layer).collect(),
@@ -610,7 +610,7 @@ mod tests {
         check(&model(ModelKind::Other("treeEnsembleRegressor"), Vec::new()), None, &["kind"], message);
         // There may be a network in it.
         check(&model(ModelKind::Other("pipeline"), Vec::new()), None, &[], "");
-        check(&model(ModelKind::Compiled, Vec::new()), None, &[], "");
+        check(&model(ModelKind::Compiled(String::new()), Vec::new()), None, &[], "");
     }
 
     #[test]
