@@ -2,7 +2,7 @@
 //! gives. Everything is measured in one run, in turns, since these machines are noisy; medians.
 //!
 //! `cargo bench -p apple-silicon --bench manager [-- PART]`, where PART is `overhead`, `allocations`, `batching` or
-//! `deadlines`.
+//! `deadlines`; or `loop`, which only runs inferences, for a profiler.
 
 #[path = "../tests/support/network.rs"]
 #[allow(dead_code, reason = "the benchmark uses its part")]
@@ -59,7 +59,7 @@ fn main() {
         }
     }
     if part.as_deref() == Some("loop") {
-        Nothing::new().endlessly();
+        Nothing::new().many();
     }
     if wanted("batching") {
         batching();
@@ -140,10 +140,10 @@ impl Nothing {
         self.compare_with_raw();
     }
 
-    /// Something for a profiler: it is measured from outside, and ended.
-    fn endlessly(&self) {
+    /// Something that a profiler measures from outside.
+    fn many(&self) {
         let input = vec![0.5; ELEMENTS];
-        loop {
+        for _ in 0..400_000 {
             drop(block_on(self.manager.execute_inference(self.model, &input, &InferenceOptions::default())));
         }
     }

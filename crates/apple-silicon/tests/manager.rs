@@ -157,6 +157,59 @@ fn a_preload_is_all_or_nothing_and_tells_how_far_it_is() {
 }
 
 #[test]
+fn warm_ups_and_trials_have_their_share_of_the_pool() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let config = ANEConfig { max_concurrent_operations: 3, memory_pool_mb: 64, default_timeout_ms: 50 };
+        let service = Service { folder, manager: ANEManager::with_config(config).unwrap() };
+        let fixed = service.write("fixed.mlmodel", &neural_network(&[1, 8], &[relu(0)]));
+        let id = service.load(&fixed).await;
+        let admissions = || service.manager.pool_statistics().admissions;
+        assert_eq!(admissions(), 0, "a load without a trial");
+        service.manager.warm_up(id).await.unwrap();
+        assert_eq!(admissions(), 3);
+        let rows = service.write("rows.mlmodel", &flexible_network(&[1, 8], 64, &[relu(0)]));
+        let batched = service.load(&rows).await;
+        assert_eq!((admissions(), service.manager.list_models()[1].batching), (4, Batching::default()));
+        service.manager.unload_model(batched).unwrap();
+        service.manager.unload_model(service.manager.preload_models(&[&rows]).await.unwrap()[0]).unwrap();
+        assert_eq!(admissions(), 6, "a trial, and one run to warm it up");
+        service.check_idle().await;
+        let held = [
+            service.manager.request_admission(id, 0).await.unwrap(),
+            service.manager.request_admission(id, 0).await.unwrap(),
+            service.manager.request_admission(id, 0).await.unwrap(),
+        ];
+        assert_eq!(service.manager.warm_up(id).await, Err(ANEError::Timeout(50)));
+        let refused = service.manager.load_model(&rows, &CompilationOptions::default()).await;
+        assert_eq!(refused, Err(ANEError::Timeout(50)));
+        drop(held);
+        // Neither has kept anything, and two at a time do not wait for each other.
+        let both = tokio::join!(service.manager.warm_up(id), service.manager.warm_up(id));
+        assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+        assert_eq!(service.manager.list_models().len(), 1);
+        service.check_idle().await;
+    });
+}
+
+#[test]
+fn where_there_is_no_room_for_a_batch_there_is_none() {
+    run(async {
+        let service = Service::new(1, 16);
+        // A run on one row takes more than 1 MB.
+        let path = service.write("wide.mlmodel", &flexible_network(&[1, 3 << 16], 64, &[relu(0)]));
+        let first = service.load(&path).await;
+        let model = service.manager.list_models().pop().unwrap();
+        assert_eq!(model.batching, Batching::default());
+        service.manager.unload_model(first).unwrap();
+        // That leaves room for one of them, and not for two.
+        let _buffer = service.manager.allocate_buffer(16 - model.working_set_bytes.div_ceil(1 << 20)).unwrap();
+        service.load(&path).await;
+        assert_eq!(service.manager.list_models()[0].batching, Batching::OFF);
+    });
+}
+
+#[test]
 fn preferences_are_checked_and_never_ignored() {
     run(async {
         let service = Service::new(1, 64);

@@ -6,7 +6,10 @@ use std::{
     collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Waker,
     thread,
     time::{Duration, Instant},
@@ -75,12 +78,18 @@ impl Limits {
 /// A handle that ends predictions from another thread. Clones end the same predictions.
 #[derive(Clone, Default)]
 pub struct Cancel {
-    state: Arc<Mutex<CancelState>>,
+    shared: Arc<CancelShared>,
 }
 
 #[derive(Default)]
-struct CancelState {
-    cancelled: bool,
+struct CancelShared {
+    /// Set under the lock, and read without it, since it is looked at more often.
+    cancelled: AtomicBool,
+    alarms: Mutex<CancelAlarms>,
+}
+
+#[derive(Default)]
+struct CancelAlarms {
     next: u64,
     alarms: Vec<(u64, Arc<dyn Alarm>)>,
 }
@@ -107,31 +116,31 @@ impl Cancel {
     /// Ends every prediction that was started with this handle, and any that will be. An engine that cannot be
     /// interrupted (`rten`) ends its run first.
     pub fn cancel(&self) {
-        let mut state = lock(&self.state);
-        state.cancelled = true;
-        let tasks: Vec<Waker> = state.alarms.iter().filter_map(|(_, alarm)| alarm.ring()).collect();
-        drop(state);
+        let guard = lock(&self.shared.alarms);
+        self.shared.cancelled.store(true, Ordering::Release);
+        let tasks: Vec<Waker> = guard.alarms.iter().filter_map(|(_, alarm)| alarm.ring()).collect();
+        drop(guard);
         tasks.into_iter().for_each(Waker::wake);
     }
 
     /// Whether the handle has been used.
     pub fn is_cancelled(&self) -> bool {
-        lock(&self.state).cancelled
+        self.shared.cancelled.load(Ordering::Acquire)
     }
 
     fn add(&self, alarm: Arc<dyn Alarm>) -> u64 {
-        let mut state = lock(&self.state);
-        let task = if state.cancelled { alarm.ring() } else { None };
-        state.next += 1;
-        let id = state.next;
-        state.alarms.push((id, alarm));
-        drop(state);
+        let mut guard = lock(&self.shared.alarms);
+        let task = if self.is_cancelled() { alarm.ring() } else { None };
+        guard.next += 1;
+        let id = guard.next;
+        guard.alarms.push((id, alarm));
+        drop(guard);
         task.into_iter().for_each(Waker::wake);
         id
     }
 
     fn remove(&self, id: u64) {
-        lock(&self.state).alarms.retain(|(armed, _)| *armed != id);
+        lock(&self.shared.alarms).alarms.retain(|(armed, _)| *armed != id);
     }
 }
 

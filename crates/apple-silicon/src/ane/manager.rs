@@ -20,7 +20,7 @@ use std::{
 };
 
 use super::{
-    blocking::{on_thread, on_threads},
+    blocking::{on_thread, on_threads, wait},
     compat::{
         coreml::detect_coreml_capabilities,
         iokit::{memory_status, power_status, thermal_status},
@@ -34,9 +34,9 @@ use super::{
         buffer::{BufferUse, Buffers},
         execute::Call,
         lane::{self, Lane},
+        warm::{warm_up, warm_up_together},
         workers::Workers,
     },
-    limits::Limits,
     metrics::{
         PerformanceSummary, PerformanceTracker,
         prometheus::{self, BufferReading, Exposition, ModelReading, PoolReading},
@@ -124,6 +124,8 @@ struct Shared {
     loading: Mutex<Vec<Key>>,
     /// Held while room for weights is looked for.
     reserving: Mutex<()>,
+    /// Has one slot, held while the slots of a warm-up are waited for.
+    warming: Pool,
     next: AtomicU64,
     tracker: Arc<PerformanceTracker>,
 }
@@ -201,6 +203,7 @@ impl ANEManager {
                 models: RwLock::default(),
                 loading: Mutex::default(),
                 reserving: Mutex::default(),
+                warming: Pool::new(1, 0),
                 next: AtomicU64::new(1),
                 tracker: Arc::new(PerformanceTracker::new()),
                 config,
@@ -218,7 +221,7 @@ impl ANEManager {
     /// # Errors
     /// As [`CoreMlModel::load`]; [`ANEError::ModelAlreadyLoaded`] with the number that it has, where the same file is
     /// loaded with the same options; [`ANEError::ResourceLimit`] where the weights and one run do not fit the pool, and
-    /// [`ANEError::Timeout`] where runs hold their memory for longer than the default timeout.
+    /// [`ANEError::Timeout`] where runs hold their memory, or all slots, for longer than the default timeout.
     pub async fn load_model(&self, path: impl AsRef<Path>, options: &CompilationOptions) -> Result<ModelId> {
         self.load_model_with(path, &options.into()).await
     }
@@ -259,7 +262,12 @@ impl ANEManager {
             }
         }
         let weights = reservation.ok_or_else(|| ANEError::Internal("weights were not counted".to_owned()))?;
-        let batching = options.batching.for_model(&model);
+        let batching = options.batching.for_model(&model, |bytes| match shared.room() {
+            room if bytes > room => {
+                Err(ANEError::ResourceLimit(format!("a batch takes {bytes} bytes, {room} are there")))
+            }
+            _ => wait(shared.admit(bytes)),
+        })?;
         let slots = shared.config.max_concurrent_operations;
         let trackers = [Arc::new(PerformanceTracker::new()), shared.tracker.clone()].into_iter().collect();
         let (pool, workers) = (shared.pool.clone(), shared.workers.clone());
@@ -320,7 +328,7 @@ impl ANEManager {
         let load = move |path: PathBuf| {
             let model = manager.load_blocking(&path, &options)?;
             // A model may be sound and yet fail on zeros.
-            if let Err(error) = manager.entry(model.id)?.warm_up() {
+            if let Err(error) = manager.warm_up_once(model.id) {
                 tracing::warn!(path = %path.display(), "not warmed up: {error}");
             }
             // Counted and told under one lock, so that the numbers come in order.
@@ -334,18 +342,31 @@ impl ANEManager {
         Ok(loaded?.into_iter().map(Unclaimed::claim).collect())
     }
 
-    /// Makes what a model's first inferences would have to make: runs it once on made-up inputs, for each inference
-    /// that may run at a time. Counts in no metric.
+    /// Makes what a model's first inferences would have to make: runs it on made-up inputs, in every slot at a time, or
+    /// in as many as there is memory for. Counts in no metric.
     ///
     /// # Errors
-    /// [`ANEError::ModelNotFound`], and whatever an inference can end with.
+    /// [`ANEError::ModelNotFound`]; [`ANEError::Timeout`] where a slot did not come free within the default timeout;
+    /// and whatever an inference can end with.
     pub async fn warm_up(&self, id: ModelId) -> Result<Duration> {
-        let entry = self.entry(id)?;
-        let sessions = self.shared.config.max_concurrent_operations;
-        let start = Instant::now();
-        let runs = on_threads("ane-warm-up", sessions, (0..sessions).collect(), move |_| entry.warm_up()).await?;
-        runs.into_iter().collect::<Result<()>>()?;
+        let (entry, start, timeout) = (self.entry(id)?, Instant::now(), self.default_timeout());
+        // One at a time, since two that have half of the slots each would wait for each other.
+        let only = self.shared.warming.admit_bytes_within(0, timeout).await?;
+        let bytes = entry.lane.model.working_set_bytes_of_default();
+        // More than there is memory for never run at a time.
+        let fit = self.shared.room().checked_div(bytes).unwrap_or(usize::MAX);
+        let mut admissions = Vec::new();
+        for _ in 0..fit.clamp(1, self.shared.pool.statistics().slots) {
+            admissions.push(self.shared.admit(bytes).await?);
+        }
+        drop(only);
+        warm_up_together(entry.lane.clone(), admissions, timeout).await?;
         Ok(start.elapsed())
+    }
+
+    fn warm_up_once(&self, id: ModelId) -> Result<()> {
+        let model = &self.entry(id)?.lane.model;
+        warm_up(model, wait(self.shared.admit(model.working_set_bytes_of_default()))?)
     }
 
     /// Waits for a slot and for the memory of one run of the model, with `input_size_mb` on top. The admission is for
@@ -358,16 +379,7 @@ impl ANEManager {
         let entry = self.entry(id)?;
         let run = entry.lane.model.working_set_bytes_of_default();
         let bytes = input_size_mb.saturating_mul(1 << 20).saturating_add(run);
-        let mut waiting = pin!(self.shared.pool.admit_bytes_within(bytes, self.default_timeout()));
-        // It waits from its first poll on.
-        let first = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
-        let admission = match first {
-            Poll::Ready(admission) => admission,
-            Poll::Pending => {
-                self.shared.buffers.make_room(&self.shared.pool);
-                waiting.await
-            }
-        }?;
+        let admission = self.shared.admit(bytes).await?;
         Ok(ModelAdmission { entry, admission })
     }
 
@@ -376,8 +388,8 @@ impl ANEManager {
     /// Cost: a copy of the input, and two hand-overs between threads.
     ///
     /// # Errors
-    /// [`ANEError::ModelNotFound`]; [`ANEError::InvalidShape`] and [`ANEError::UnsupportedPrecision`] for what the model
-    /// does not take; [`ANEError::ResourceLimit`] for what can never fit the pool; [`ANEError::Timeout`] past the
+    /// [`ANEError::ModelNotFound`]; [`ANEError::InvalidShape`] and [`ANEError::UnsupportedPrecision`] for what the
+    /// model does not take; [`ANEError::ResourceLimit`] for what can never fit the pool; [`ANEError::Timeout`] past the
     /// deadline; [`ANEError::InferenceFailed`] for what goes wrong in the engine.
     pub async fn execute_inference(
         &self,
@@ -412,8 +424,9 @@ impl ANEManager {
         self.shared.buffers.allocate(size_mb.saturating_mul(1 << 20), &self.shared.pool)
     }
 
-    /// Runs a model on the beginning of a buffer without a copy: on its default shape, or on as many samples as the batch
-    /// size says; the engine reads the buffer. Afterwards it goes back to the manager, as the result's memory does when that is dropped.
+    /// Runs a model on the beginning of a buffer without a copy: on its default shape, or on as many samples as the
+    /// batch size says; the engine reads the buffer. Afterwards it goes back to the manager, as the result's memory
+    /// does when that is dropped.
     ///
     /// # Errors
     /// As [`ANEManager::execute_inference`].
@@ -574,7 +587,7 @@ impl ANEManager {
     }
 
     fn default_timeout(&self) -> Duration {
-        Duration::from_millis(self.shared.config.default_timeout_ms)
+        self.shared.default_timeout()
     }
 
     fn call<'a>(&self, entry: &'a Entry, options: &InferenceOptions) -> Result<Call<'a>> {
@@ -636,8 +649,32 @@ impl Shared {
                 megabytes(reserved)
             )));
         }
-        let timeout = Duration::from_millis(self.config.default_timeout_ms);
-        super::blocking::wait(self.pool.reserve_bytes_within(weights, timeout))
+        wait(self.pool.reserve_bytes_within(weights, self.default_timeout()))
+    }
+
+    /// Waits for a slot and so many bytes, within the default timeout.
+    async fn admit(&self, bytes: usize) -> Result<Admission> {
+        let mut waiting = pin!(self.pool.admit_bytes_within(bytes, self.default_timeout()));
+        // It waits from its first poll on.
+        let first = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
+        match first {
+            Poll::Ready(admission) => admission,
+            Poll::Pending => {
+                self.buffers.make_room(&self.pool);
+                waiting.await
+            }
+        }
+    }
+
+    /// Bytes that there are for runs, beside what models and buffers hold.
+    fn room(&self) -> usize {
+        self.buffers.trim();
+        let pool = self.pool.statistics();
+        pool.bytes.saturating_sub(pool.bytes_reserved)
+    }
+
+    fn default_timeout(&self) -> Duration {
+        Duration::from_millis(self.config.default_timeout_ms)
     }
 
     fn entries(&self) -> Vec<Arc<Entry>> {
@@ -677,12 +714,6 @@ impl Entry {
             waiting: self.lane.waiting() as u64,
             measurements: self.lane.trackers[0].measurements(),
         }
-    }
-
-    /// Runs the model once on made-up inputs, on this thread.
-    fn warm_up(&self) -> Result<()> {
-        let features = super::infer::made_up(&self.lane.model)?;
-        self.lane.model.predict_within(&features, None, &Limits::default()).map(drop)
     }
 }
 

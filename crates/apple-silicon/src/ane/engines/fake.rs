@@ -24,16 +24,23 @@ pub(crate) type Answer = dyn Fn(&[Tensor<'_>]) -> Result<Vec<Tensor<'static>>> +
 pub(crate) struct Fake {
     answer: Arc<Answer>,
     seen: Arc<Mutex<Vec<Vec<Tensor<'static>>>>>,
+    /// Runs that have not ended, and the most that there were.
+    running: Arc<Mutex<(usize, usize)>>,
 }
 
 impl Fake {
     pub(crate) fn new(answer: impl Fn(&[Tensor<'_>]) -> Result<Vec<Tensor<'static>>> + Send + Sync + 'static) -> Fake {
-        Fake { answer: Arc::new(answer), seen: Arc::default() }
+        Fake { answer: Arc::new(answer), seen: Arc::default(), running: Arc::default() }
     }
 
     /// The inputs of each run so far.
     pub(crate) fn seen(&self) -> Vec<Vec<Tensor<'static>>> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// The most runs that there were at a time.
+    pub(crate) fn most_at_a_time(&self) -> usize {
+        self.running.lock().unwrap().1
     }
 }
 
@@ -75,6 +82,13 @@ impl LoadedEngineModel for Fake {
     fn run(&self, inputs: &[Tensor<'_>], limits: &Limits, take: &mut Take<'_>) -> Result<()> {
         limits.check()?;
         self.seen.lock().unwrap().push(inputs.iter().map(|input| input.borrowed().into_owned()).collect());
-        (self.answer)(inputs)?.into_iter().enumerate().try_for_each(|(port, tensor)| take(port, tensor))
+        let mut running = self.running.lock().unwrap();
+        running.0 += 1;
+        running.1 = running.1.max(running.0);
+        drop(running);
+        let given = (self.answer)(inputs)
+            .map(|outputs| outputs.into_iter().enumerate().try_for_each(|(port, tensor)| take(port, tensor)));
+        self.running.lock().unwrap().0 -= 1;
+        given?
     }
 }

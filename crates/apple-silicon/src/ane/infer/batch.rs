@@ -13,6 +13,7 @@ use crate::ane::{
     features::{Array, Elements, Feature, Features},
     limits::Limits,
     models::coreml_model::{CoreMlModel, Results, Tensors, put},
+    resource_pool::Admission,
 };
 
 /// How concurrent requests for one model are gathered into batches.
@@ -43,16 +44,35 @@ impl Batching {
     /// No batch is larger, whatever is asked for.
     const MOST: usize = 4096;
 
-    /// What of this the model takes. Cost: where it may take batches, three runs on made-up inputs.
-    pub(crate) fn for_model(self, model: &CoreMlModel) -> Batching {
+    /// What of this the model takes. Cost: where it may take batches, three runs on made-up inputs, in the share of the
+    /// pool that `admit` gives for so many bytes.
+    ///
+    /// # Errors
+    /// Those of `admit`, but for [`ANEError::ResourceLimit`]: where there is no room for a batch, there are none.
+    pub(crate) fn for_model(
+        self,
+        model: &CoreMlModel,
+        admit: impl FnOnce(usize) -> Result<Admission>,
+    ) -> Result<Batching> {
         let most = (2..=self.max_batch.min(Batching::MOST)).rev().find(|&samples| takes_samples(model, samples));
-        let Some(max_batch) = most else { return Batching::OFF };
-        match rows_are_independent(model, max_batch) {
-            Ok(()) => Batching { max_batch, ..self },
-            Err(why) => {
-                tracing::info!(model = %model.path().display(), "requests are not gathered into batches: {why}");
-                Batching::OFF
-            }
+        let Some(max_batch) = most else { return Ok(Batching::OFF) };
+        let off = |why: String| {
+            tracing::info!(model = %model.path().display(), "requests are not gathered into batches: {why}");
+            Ok(Batching::OFF)
+        };
+        let trial = match Trial::new(model, max_batch) {
+            Ok(trial) => trial,
+            Err(why) => return off(why),
+        };
+        let admission = match admit(trial.bytes) {
+            Err(ANEError::ResourceLimit(why)) => return off(why),
+            admission => admission?,
+        };
+        let independent = trial.rows_are_independent(model);
+        drop(admission);
+        match independent {
+            Ok(()) => Ok(Batching { max_batch, ..self }),
+            Err(why) => off(why),
         }
     }
 }
@@ -70,36 +90,53 @@ fn takes_samples(model: &CoreMlModel, samples: usize) -> bool {
     !model.has_state() && model.takes(shape)
 }
 
-/// Runs the model on a batch and on two of its samples alone. A first dimension that is flexible may be time or
-/// tokens as well as samples, and the file does not say.
-fn rows_are_independent(model: &CoreMlModel, max_batch: usize) -> Result<(), String> {
-    let sizes = (2..=max_batch).find(|&samples| takes_samples(model, samples));
-    let (Some(samples), true) = (sizes, takes_samples(model, 1)) else {
-        return Err("it takes no single sample".to_owned());
-    };
-    let run = |features: &Features| -> Result<Results> {
-        let tensors = model.tensors(features, None)?;
-        let mut results = model.no_results();
-        model.run(&tensors, &Limits::default(), &mut |port, tensor| put(&mut results, port, tensor))?;
-        Ok(results)
-    };
-    let made_up = |first: usize, samples: usize| trial(model, first, samples).and_then(|features| run(&features));
-    let joined = made_up(0, samples).map_err(|e| e.to_string())?;
-    for row in [0, samples - 1] {
-        let alone = made_up(row, 1).map_err(|e| e.to_string())?;
-        for (joined, alone) in joined.iter().zip(&alone) {
-            let (Some(joined), Some(alone)) = (joined, alone) else { return Err("an output is missing".to_owned()) };
-            let part = rows(joined, row, 1, samples).map_err(|e| e.to_string())?;
-            if part.shape != alone.shape || !agree(&part.data, &alone.data) {
-                return Err("what it gives for a sample depends on the others".to_owned());
+/// A run of the model on a batch, to be compared with runs on two of its samples alone. A first dimension that is
+/// flexible may be time or tokens as well as samples, and the file does not say.
+struct Trial {
+    samples: usize,
+    batch: Features,
+    /// Working set of the batch's run.
+    bytes: usize,
+}
+
+impl Trial {
+    /// The smallest batch; or why there is none.
+    fn new(model: &CoreMlModel, max_batch: usize) -> Result<Trial, String> {
+        let sizes = (2..=max_batch).find(|&samples| takes_samples(model, samples));
+        let (Some(samples), true) = (sizes, takes_samples(model, 1)) else {
+            return Err("it takes no single sample".to_owned());
+        };
+        let batch = sample_rows(model, 0, samples).map_err(|e| e.to_string())?;
+        let bytes = model.working_set_bytes_of(&model.tensors(&batch, None).map_err(|e| e.to_string())?);
+        Ok(Trial { samples, batch, bytes })
+    }
+
+    fn rows_are_independent(&self, model: &CoreMlModel) -> Result<(), String> {
+        let run = |features: &Features| -> Result<Results> {
+            let tensors = model.tensors(features, None)?;
+            let mut results = model.no_results();
+            model.run(&tensors, &Limits::default(), &mut |port, tensor| put(&mut results, port, tensor))?;
+            Ok(results)
+        };
+        let joined = run(&self.batch).map_err(|e| e.to_string())?;
+        for row in [0, self.samples - 1] {
+            let alone = sample_rows(model, row, 1).and_then(|features| run(&features)).map_err(|e| e.to_string())?;
+            for (joined, alone) in joined.iter().zip(&alone) {
+                let (Some(joined), Some(alone)) = (joined, alone) else {
+                    return Err("an output is missing".to_owned());
+                };
+                let part = rows(joined, row, 1, self.samples).map_err(|e| e.to_string())?;
+                if part.shape != alone.shape || !agree(&part.data, &alone.data) {
+                    return Err("what it gives for a sample depends on the others".to_owned());
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Made-up inputs of the default shapes, for a run that only warms the model up.
-pub(crate) fn made_up(model: &CoreMlModel) -> Result<Features> {
+pub(super) fn made_up(model: &CoreMlModel) -> Result<Features> {
     let mut features = Features::new();
     for input in model.interface().inputs.iter().filter(|input| !input.optional) {
         let unlike = |what: &str| {
@@ -125,7 +162,7 @@ pub(crate) fn made_up(model: &CoreMlModel) -> Result<Features> {
 }
 
 /// Made-up inputs: samples `first` and following of an endless row of different ones.
-fn trial(model: &CoreMlModel, first: usize, samples: usize) -> Result<Features> {
+fn sample_rows(model: &CoreMlModel, first: usize, samples: usize) -> Result<Features> {
     let mut features = Features::new();
     for input in &model.interface().inputs {
         let FeatureKind::MultiArray(kind) = &input.kind else {
@@ -176,8 +213,8 @@ pub(super) fn takes(model: &CoreMlModel, tensors: &[Tensor<'_>], samples: usize)
     })
 }
 
-/// The sizes of the parts into which features are split, each of `most` samples at most and as many as the model takes at
-/// a time. `None` where there is one part only, or no way to split, which the model's own check then explains.
+/// The sizes of the parts into which features are split, each of `most` samples at most and as many as the model takes
+/// at a time. `None` where there is one part only, or no way to split, which the model's own check then explains.
 pub(super) fn parts(model: &CoreMlModel, features: &Features, most: usize) -> Option<Vec<usize>> {
     let rows = |feature: &Feature| feature.as_array().and_then(|array| array.shape().first().copied());
     let mut sizes = features.iter().map(|(_, feature)| rows(feature));

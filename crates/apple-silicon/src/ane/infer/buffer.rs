@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use super::kept::Kept;
 use crate::ane::{
     errors::{ANEError, Result},
     resource_pool::{Pool, Reservation},
@@ -80,7 +81,7 @@ pub struct OutputBuffer {
 impl OutputBuffer {
     /// An empty one to write to.
     pub(crate) fn new(home: &Arc<Buffers>) -> OutputBuffer {
-        OutputBuffer { values: home.lock().outputs.pop().unwrap_or_default(), home: home.clone() }
+        OutputBuffer { values: home.lock().outputs.take(), home: home.clone() }
     }
 
     /// Values that were made for it.
@@ -108,14 +109,8 @@ impl Deref for OutputBuffer {
 
 impl Drop for OutputBuffer {
     fn drop(&mut self) {
-        let mut values = std::mem::take(&mut self.values);
-        if values.capacity() > 0 {
-            values.clear();
-            let mut idle = self.home.lock();
-            if idle.outputs.len() < Buffers::MOST_OUTPUTS {
-                idle.outputs.push(values);
-            }
-        }
+        let spare = self.home.lock().outputs.keep(std::mem::take(&mut self.values));
+        drop(spare);
     }
 }
 
@@ -134,7 +129,7 @@ pub(crate) struct Buffers {
 #[derive(Default)]
 struct Idle {
     inputs: Vec<Memory>,
-    outputs: Vec<Vec<f32>>,
+    outputs: Kept,
     /// Buffers that callers or runs hold.
     used: usize,
     used_bytes: usize,
@@ -155,9 +150,6 @@ pub struct BufferUse {
 }
 
 impl Buffers {
-    /// Outputs that are kept.
-    const MOST_OUTPUTS: usize = 64;
-
     /// A buffer of so many bytes, full of zeros or of what it had before.
     ///
     /// # Errors

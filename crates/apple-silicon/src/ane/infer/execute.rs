@@ -1,6 +1,7 @@
 //! Executing inferences: options are checked, one vector becomes the parts that runs take, answers become results.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,14 +10,15 @@ use smallvec::SmallVec;
 
 use super::{
     buffer::{Buffer, Buffers, OutputBuffer},
-    lane::{Answer, Lane, Submission, Ticket},
+    lane::Lane,
     preferences::{ComputeUnit, ComputeUnits, Precision},
+    request::{Answer, Submission, Ticket},
     run::{Named, Output, Payload, Place, Spent, Values},
 };
 use crate::ane::{
     errors::{ANEError, Result},
     features::Features,
-    metrics::{Observation, Outcome},
+    metrics::{ErrorKind, Observation, Outcome},
     models::{
         coreml_model::{CoreMlModel, LoadedModel, State},
         vector::Part,
@@ -37,8 +39,9 @@ pub struct InferenceOptions {
     /// Milliseconds from the call until the answer, over queue and run; 0 is the manager's default.
     pub timeout_ms: u64,
     /// Samples in one run at most, for an input that holds several: it is split along the first dimension, and what
-    /// comes out is joined again. It is not gathered with other requests. Of a buffer, exactly so many are read. A model
-    /// whose first dimension is not flexible gets one input after the other. The whole input is one run where `None`.
+    /// comes out is joined again. It is not gathered with other requests. Of a buffer, exactly so many are read. A
+    /// model whose first dimension is not flexible gets one input after the other. The whole input is one run where
+    /// `None`.
     pub batch_size: Option<usize>,
     /// What the model must compute in: "fp16", "fp32" or "int8"; whatever it computes in where `None`.
     pub precision: Option<String>,
@@ -128,6 +131,8 @@ pub(crate) struct Call<'a> {
     batch_size: Option<usize>,
     preferred: ComputeUnits,
     timeout: Duration,
+    /// The same, where the caller has chosen it.
+    own_timeout: Option<Duration>,
     called: Instant,
     monitored: bool,
 }
@@ -137,7 +142,8 @@ impl<'a> Call<'a> {
         let called = Instant::now();
         let checked = check(lane, options, default, called);
         if checked.is_err() {
-            Watched::begin(lane, options.enable_monitoring, called).end(&checked, &Timing::default(), 0);
+            let mut watched = Watched { lane, monitored: options.enable_monitoring, called, own_timeout: None };
+            watched.end(&checked, &Timing::default(), 0);
         }
         checked
     }
@@ -168,7 +174,8 @@ impl<'a> Call<'a> {
 
     /// Counts a run, however it ends.
     async fn watched<O>(&self, run: impl Future<Output = Result<InferenceResult<O>>>) -> Result<InferenceResult<O>> {
-        let mut watched = Watched::begin(self.lane, self.monitored, self.called);
+        let Call { lane, monitored, called, own_timeout, .. } = *self;
+        let mut watched = Watched { lane, monitored, called, own_timeout };
         let result = run.await;
         let (timing, samples) = result.as_ref().map_or_else(|_| Default::default(), |r| (r.timing, r.samples));
         watched.end(&result, &timing, samples);
@@ -177,24 +184,54 @@ impl<'a> Call<'a> {
 
     async fn run_vector(&self, input: &[f32]) -> Result<InferenceResult> {
         let (first, rest) = self.parts(input.len())?;
-        let submit = |part: Part| {
+        let submission = |part: Part| {
             let values = Values::Own(self.lane.vector(&input[part.start..part.start + part.len]));
-            self.submit_vector(values, part, Place::New)
+            self.vector_submission(values, part, Place::New)
         };
-        let ticket = submit(first);
         if rest.is_empty() {
-            return Ok(self.result(ticket.await?, first.samples)?.map(VectorOutput::into_vec));
+            let answer = self.lane.submit(submission(first)).await?;
+            return Ok(self.result(answer, first.samples)?.map(VectorOutput::into_vec));
         }
         let samples = first.samples + rest.iter().map(|part| part.samples).sum::<usize>();
-        let tickets: Vec<Ticket> = rest.into_iter().map(submit).collect();
-        let mut result = self.result(ticket.await?, samples)?.map(VectorOutput::into_vec);
-        for ticket in tickets {
-            let answer = ticket.await?;
-            result.timing.add(&answer.spent);
-            result.batch = result.batch.max(answer.spent.samples);
-            result.output.extend_from_slice(&VectorOutput::of(answer.output)?.into_vec());
+        let parts = [first].into_iter().chain(rest).map(submission);
+        self.run_parts(
+            parts,
+            samples,
+            |output| Ok(VectorOutput::of(output)?.into_vec()),
+            |mut all, more| {
+                all.extend_from_slice(&more);
+                Ok(all)
+            },
+        )
+        .await
+    }
+
+    /// Runs the parts of an input, of which there is one at least, and joins their outputs in their order. A few at a
+    /// time are on their way, so that no slot waits for a part and requests of others come in between.
+    async fn run_parts<O>(
+        &self,
+        parts: impl Iterator<Item = Submission>,
+        samples: usize,
+        output: impl Fn(Output) -> Result<O>,
+        join: impl Fn(O, O) -> Result<O>,
+    ) -> Result<InferenceResult<O>> {
+        let mut parts = parts.map(|part| self.lane.submit(part));
+        let mut tickets: VecDeque<Ticket> = parts.by_ref().take(2 * self.lane.slots).collect();
+        let mut joined: Option<InferenceResult<O>> = None;
+        while let Some(ticket) = tickets.pop_front() {
+            let Answer { output: more, spent, .. } = ticket.await?;
+            tickets.extend(parts.next());
+            let more = output(more)?;
+            joined = Some(match joined {
+                None => self.report(more, &spent, samples),
+                Some(mut result) => {
+                    result.timing.add(&spent);
+                    result.batch = result.batch.max(spent.samples);
+                    InferenceResult { output: join(result.output, more)?, ..result }
+                }
+            });
         }
-        Ok(self.ended(result))
+        joined.map(|result| self.ended(result)).ok_or_else(mixed_up)
     }
 
     async fn run_admitted(&self, input: &[f32], mut admission: Admission) -> Result<InferenceResult> {
@@ -213,16 +250,15 @@ impl<'a> Call<'a> {
                 admission.bytes()
             )));
         }
-        let values = Values::Own(self.lane.vector(input));
-        let payload = Payload::Vector { values, len: part.len, samples: part.samples };
-        let ticket = self.lane.submit_admitted(self.submission(payload, part.samples), admission)?;
+        let submission = self.vector_submission(Values::Own(self.lane.vector(input)), part, Place::New);
+        let ticket = self.lane.submit_admitted(submission, admission)?;
         Ok(self.result(ticket.await?, part.samples)?.map(VectorOutput::into_vec))
     }
 
     async fn run_buffered(&self, buffer: Buffer, home: &Arc<Buffers>) -> Result<InferenceResult<OutputBuffer>> {
         let part = self.lane.model.vector()?.leading(buffer.len(), self.batch_size, self.lane.model.vector_port())?;
-        let ticket = self.submit_vector(Values::Buffer(buffer), part, Place::Buffer(OutputBuffer::new(home)));
-        Ok(self.result(ticket.await?, part.samples)?.map(|output| match output {
+        let submission = self.vector_submission(Values::Buffer(buffer), part, Place::Buffer(OutputBuffer::new(home)));
+        Ok(self.result(self.lane.submit(submission).await?, part.samples)?.map(|output| match output {
             VectorOutput::Reused(buffer) => buffer,
             VectorOutput::New(values) => OutputBuffer::of(values, home),
         }))
@@ -230,12 +266,23 @@ impl<'a> Call<'a> {
 
     async fn run_features(&self, features: Features, state: Option<&mut State>) -> Result<InferenceResult<Features>> {
         if let (Some(most), None) = (self.batch_size, &state)
-            && let Some(parts) = super::batch::parts(&self.lane.model, &features, most)
+            && let Some(sizes) = super::batch::parts(&self.lane.model, &features, most)
         {
-            return self.run_parts(&features, &parts).await;
+            let mut start = 0;
+            // All of them first, so that what the model does not take fails before anything runs.
+            let parts: Result<Vec<Submission>> = sizes
+                .iter()
+                .map(|&len| {
+                    let part = super::batch::part(&features, start, len)?;
+                    start += len;
+                    self.features_submission(part, None)
+                })
+                .collect();
+            return self.run_parts(parts?.into_iter(), start, features_of, super::batch::append).await;
         }
-        let (ticket, samples) = self.submit_features(features, state.as_deref())?;
-        let Answer { output, spent, .. } = ticket.await?;
+        let submission = self.features_submission(features, state.as_deref())?;
+        let samples = submission.samples;
+        let Answer { output, spent, .. } = self.lane.submit(submission).await?;
         let Output::Features(named) = output else { return Err(mixed_up()) };
         if let (Some(state), Some(after)) = (state, named.state) {
             *state = after;
@@ -243,38 +290,8 @@ impl<'a> Call<'a> {
         Ok(self.report(named.features, &spent, samples))
     }
 
-    /// Features that are split along the first dimension, into parts of so many samples.
-    async fn run_parts(&self, features: &Features, parts: &[usize]) -> Result<InferenceResult<Features>> {
-        let samples = parts.iter().sum();
-        let mut start = 0;
-        let tickets: Result<Vec<Ticket>> = parts
-            .iter()
-            .map(|&len| {
-                let part = super::batch::part(features, start, len)?;
-                start += len;
-                self.submit_features(part, None).map(|(ticket, _)| ticket)
-            })
-            .collect();
-        let mut joined: Option<InferenceResult<Features>> = None;
-        for ticket in tickets? {
-            let Answer { output, spent, .. } = ticket.await?;
-            let Output::Features(named) = output else { return Err(mixed_up()) };
-            let more = named.features;
-            joined = Some(match joined {
-                None => self.report(more, &spent, samples),
-                Some(mut result) => {
-                    result.output = super::batch::append(result.output, more)?;
-                    result.timing.add(&spent);
-                    result.batch = result.batch.max(spent.samples);
-                    result
-                }
-            });
-        }
-        joined.map(|result| self.ended(result)).ok_or_else(mixed_up)
-    }
-
-    /// Queues features, and gives the number of their samples. What the model does not take fails here, at once and alone.
-    fn submit_features(&self, features: Features, state: Option<&State>) -> Result<(Ticket, usize)> {
+    /// A request for features. What the model does not take fails here, at once and alone.
+    fn features_submission(&self, features: Features, state: Option<&State>) -> Result<Submission> {
         let model = &self.lane.model;
         let tensors = model.tensors(&features, state)?;
         let samples = super::batch::samples(&tensors).filter(|&samples| samples > 0 && model.counts_samples());
@@ -283,8 +300,7 @@ impl<'a> Call<'a> {
         let payload = Payload::Features(Box::new(Named { features, state: state.cloned() }));
         let submission = self.submission(payload, samples.unwrap_or(1));
         let joinable = submission.joinable && samples.is_some();
-        let ticket = self.lane.submit(Submission { bytes, joinable, ..submission });
-        Ok((ticket, samples.unwrap_or(1)))
+        Ok(Submission { bytes, joinable, ..submission })
     }
 
     /// The runs that an input of so many values takes: the first, and the others.
@@ -303,9 +319,9 @@ impl<'a> Call<'a> {
         Ok((first, rest))
     }
 
-    fn submit_vector(&self, values: Values, part: Part, place: Place) -> Ticket {
+    fn vector_submission(&self, values: Values, part: Part, place: Place) -> Submission {
         let payload = Payload::Vector { values, len: part.len, samples: part.samples };
-        self.lane.submit(Submission { place, ..self.submission(payload, part.samples) })
+        Submission { place, ..self.submission(payload, part.samples) }
     }
 
     fn submission(&self, payload: Payload, samples: usize) -> Submission {
@@ -378,13 +394,10 @@ struct Watched<'a> {
     lane: &'a Lane,
     monitored: bool,
     called: Instant,
+    own_timeout: Option<Duration>,
 }
 
-impl<'a> Watched<'a> {
-    fn begin(lane: &'a Lane, monitored: bool, called: Instant) -> Watched<'a> {
-        Watched { lane, monitored, called }
-    }
-
+impl Watched<'_> {
     fn end<T>(&mut self, result: &Result<T>, timing: &Timing, samples: usize) {
         self.record(Outcome::from(result), timing, samples);
         self.monitored = false;
@@ -392,6 +405,10 @@ impl<'a> Watched<'a> {
 
     fn record(&self, outcome: Outcome, timing: &Timing, samples: usize) {
         if !self.monitored {
+            return;
+        }
+        if outcome == Outcome::Failed(ErrorKind::Timeout) && self.was_hopeless() {
+            self.lane.trackers.iter().for_each(|tracker| tracker.record_hopeless());
             return;
         }
         let total = if timing.total.is_zero() { self.called.elapsed() } else { timing.total };
@@ -405,6 +422,12 @@ impl<'a> Watched<'a> {
             compute: timing.compute,
         };
         self.lane.trackers.iter().for_each(|tracker| tracker.record(&observation));
+    }
+
+    /// Whether its caller gave it less time than a run usually takes, so that no manager could have met it.
+    fn was_hopeless(&self) -> bool {
+        let usual = || self.lane.trackers.first()?.usual_compute();
+        self.own_timeout.is_some_and(|own| usual().is_some_and(|usual| own < usual))
     }
 }
 
@@ -429,6 +452,11 @@ impl<O> InferenceResult<O> {
     }
 }
 
+fn features_of(output: Output) -> Result<Features> {
+    let Output::Features(named) = output else { return Err(mixed_up()) };
+    Ok(named.features)
+}
+
 fn mixed_up() -> ANEError {
     ANEError::Internal("what came out is not of the kind that went in; please report it".to_owned())
 }
@@ -441,9 +469,10 @@ fn check<'a>(lane: &'a Arc<Lane>, options: &InferenceOptions, default: Duration,
     if options.batch_size == Some(0) {
         return Err(ANEError::InvalidShape("a batch has one sample at least; the batch size was 0".to_owned()));
     }
-    let timeout = if options.timeout_ms == 0 { default } else { Duration::from_millis(options.timeout_ms) };
+    let own_timeout = (options.timeout_ms > 0).then(|| Duration::from_millis(options.timeout_ms));
+    let timeout = own_timeout.unwrap_or(default);
     let monitored = options.enable_monitoring;
-    Ok(Call { lane, batch_size: options.batch_size, preferred, timeout, called, monitored })
+    Ok(Call { lane, batch_size: options.batch_size, preferred, timeout, own_timeout, called, monitored })
 }
 
 fn check_precision(model: &CoreMlModel, asked: Precision) -> Result<()> {

@@ -7,13 +7,9 @@
 
 use std::{
     collections::VecDeque,
-    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicUsize},
     task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
@@ -23,12 +19,14 @@ use smallvec::SmallVec;
 use super::{
     batch::Batching,
     buffer::Buffers,
-    run::{self, Asked, Output, Payload, Place, Spent, Work},
-    workers::{Job, Workers},
+    kept::Kept,
+    request::{Answer, Cell, Run, Submission, Ticket},
+    run::{self, Asked, Work},
+    workers::{self, Job, Workers},
 };
 use crate::ane::{
     errors::{ANEError, Result},
-    limits::{Alarm, Armed, Cancel, Limits},
+    limits::{Alarm, Armed},
     metrics::PerformanceTracker,
     models::coreml_model::CoreMlModel,
     resource_pool::{Admission, Admit, Pool, Reservation},
@@ -37,6 +35,9 @@ use crate::ane::{
 /// A model's own tracker, and that of all models of its manager.
 pub(crate) type Trackers = SmallVec<[Arc<PerformanceTracker>; 2]>;
 
+/// Runs that the pool is asked for, each by its memory.
+type Asks = SmallVec<[usize; 4]>;
+
 /// A loaded model with its queue.
 pub(crate) struct Lane {
     me: Weak<Lane>,
@@ -44,7 +45,7 @@ pub(crate) struct Lane {
     pool: Pool,
     workers: Arc<Workers>,
     /// Runs at a time, of all models.
-    slots: usize,
+    pub(super) slots: usize,
     /// What the model takes of what was asked for.
     pub(crate) batching: Batching,
     /// Where its inferences count.
@@ -68,7 +69,7 @@ struct Queue {
     /// Shares of a batch of all that wait.
     shares: usize,
     /// Runs that the pool was asked for, and that have not begun.
-    asked: usize,
+    asked: Asks,
     /// Those of them that wait for the pool.
     dispatches: Vec<Arc<Dispatch>>,
     /// Rings when what waits has waited for others for long enough.
@@ -77,7 +78,7 @@ struct Queue {
     due: bool,
     /// Cells and vectors to use again.
     cells: Vec<Arc<Cell>>,
-    vectors: Vec<Vec<f32>>,
+    vectors: Kept,
 }
 
 /// A request in the queue, with what decides of the run that it will be part of.
@@ -86,76 +87,6 @@ struct Waiting {
     share: usize,
     bytes: usize,
     joinable: bool,
-}
-
-/// An answer, and where its time went.
-pub(crate) struct Answer {
-    pub(crate) output: Output,
-    pub(crate) spent: Spent,
-    /// The request's vector, to use it again.
-    vector: Vec<f32>,
-}
-
-/// A request.
-pub(crate) struct Submission {
-    pub(crate) payload: Payload,
-    pub(crate) place: Place,
-    /// Working set of a run of it alone.
-    pub(crate) bytes: usize,
-    /// Samples that it holds.
-    pub(crate) samples: usize,
-    /// How much of a batch it takes: its samples, and never more than a batch has.
-    pub(crate) share: usize,
-    /// Whether it may be joined with others.
-    pub(crate) joinable: bool,
-    pub(crate) called: Instant,
-    pub(crate) timeout: Duration,
-    /// Whether it counts in the metrics.
-    pub(crate) monitored: bool,
-}
-
-/// A request on its way, shared by its caller, its lane and the clock.
-pub(crate) struct Cell {
-    state: Mutex<CellState>,
-}
-
-struct CellState {
-    phase: Phase,
-    task: Option<Waker>,
-    request: Option<Submission>,
-    answer: Option<Result<Answer>>,
-    /// The run that it is part of.
-    run: Option<Arc<Run>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Waiting,
-    Running,
-    Answered,
-    /// Its deadline passed.
-    Expired,
-    /// Its caller went away.
-    Left,
-}
-
-/// A run, and how many still wait for it.
-#[derive(Default)]
-struct Run {
-    waiting: AtomicUsize,
-    cancel: Cancel,
-    /// Runs of all threads that nobody waits for.
-    late: Arc<AtomicUsize>,
-}
-
-impl Run {
-    /// One that waits for it less. The last one stops it.
-    fn leave(&self) {
-        if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.late.fetch_add(1, Ordering::Relaxed);
-            self.cancel.cancel();
-        }
-    }
 }
 
 /// A request for a run that waits for the pool.
@@ -169,26 +100,50 @@ pub(crate) struct Dispatch {
 /// What a thread keeps from one run to the next.
 pub(crate) struct Scratch {
     run: Arc<Run>,
-    /// Of each request that was taken: its cell, what it asks for, and what becomes of it.
-    cells: Vec<Arc<Cell>>,
-    asked: Vec<Asked>,
-    works: Vec<Work>,
+    late: Arc<AtomicUsize>,
+    /// Of each request that was taken and has no answer: its cell, what it asks for, and what becomes of it.
+    cells: VecDeque<Arc<Cell>>,
+    asked: VecDeque<Asked>,
+    works: VecDeque<Work>,
+    /// The task that is to be woken when the thread is done.
+    last: Option<Waker>,
 }
 
 impl Scratch {
     /// Counts runs that nobody waits for in `late`.
     pub(super) fn new(late: &Arc<AtomicUsize>) -> Scratch {
-        let run = Arc::new(Run { late: late.clone(), ..Run::default() });
-        Scratch { run, cells: Vec::new(), asked: Vec::new(), works: Vec::new() }
+        let (cells, asked, works) = Default::default();
+        Scratch { run: Run::new(late), late: late.clone(), cells, asked, works, last: None }
+    }
+
+    /// The task that is to be woken when the thread is done.
+    pub(super) fn take_last(&mut self) -> Option<Waker> {
+        self.last.take()
+    }
+
+    /// Takes a request. `false` where its caller does not wait any more.
+    fn take(&mut self, cell: Arc<Cell>) -> bool {
+        let Some(Submission { payload, place, samples, monitored, called, .. }) = cell.begin() else { return false };
+        self.asked.push_back(Asked { payload, samples, monitored, called });
+        self.works.push_back(Work::new(place));
+        self.cells.push_back(cell);
+        true
     }
 
     /// A run that was stopped stays so; the next one needs another.
     fn renew(&mut self) {
-        if self.run.cancel.is_cancelled() {
-            self.run.late.fetch_sub(1, Ordering::Relaxed);
-            self.run = Scratch::new(&self.run.late).run;
+        if self.run.is_stopped() {
+            self.run = Run::new(&self.late);
         }
     }
+}
+
+/// How a turn of requests that were taken has ended.
+enum Turn {
+    /// So many of them have their answers.
+    Done(usize),
+    /// So many failed together, and have none.
+    Failed(usize),
 }
 
 impl Lane {
@@ -233,7 +188,7 @@ impl Lane {
     #[cfg(test)]
     pub(crate) fn books(&self) -> [usize; 4] {
         let queue = self.lock();
-        [queue.waiting.len(), queue.shares, queue.asked, queue.dispatches.len()]
+        [queue.waiting.len(), queue.shares, queue.asked.len(), queue.dispatches.len()]
     }
 
     /// Requests that wait.
@@ -243,10 +198,22 @@ impl Lane {
 
     /// A vector to fill, one that was used before where there is one.
     pub(crate) fn vector(&self, values: &[f32]) -> Vec<f32> {
-        let mut vector = self.lock().vectors.pop().unwrap_or_default();
+        let mut vector = self.lock().vectors.take();
         vector.clear();
         vector.extend_from_slice(values);
         vector
+    }
+
+    /// Keeps the cell of a request that was answered, and its vector, to use them again.
+    pub(super) fn keep(&self, cell: &Arc<Cell>, vector: Vec<f32>) {
+        const MOST: usize = 64;
+        let mut queue = self.lock();
+        if queue.cells.len() < MOST {
+            queue.cells.push(cell.clone());
+        }
+        let spare = queue.vectors.keep(vector);
+        drop(queue);
+        drop(spare);
     }
 
     /// What waits has waited for long enough.
@@ -260,9 +227,9 @@ impl Lane {
         self.ask_all(asks);
     }
 
-    /// The runs that the pool is to be asked for now, by their places behind those that it was asked for; they are
-    /// counted as asked for.
-    fn asks(&self, queue: &mut Queue) -> Range<usize> {
+    /// The runs that the pool is to be asked for now, behind those that it was asked for, each by the memory of the
+    /// request that it would begin with; they are counted as asked for.
+    fn asks(&self, queue: &mut Queue) -> Asks {
         let gathers = !queue.waiting.is_empty()
             && !queue.due
             && queue.shares < self.batching.max_batch
@@ -272,22 +239,27 @@ impl Lane {
             if let (None, Some(at), Some(me)) = (&queue.flush, at, self.me.upgrade()) {
                 queue.flush = Some(Armed::at(at, me));
             }
-            return 0..0;
+            return Asks::new();
         }
         // More than there are slots would only make the pool's queue longer.
         let runs = queue.shares.div_ceil(self.batching.max_batch).min(self.slots);
-        let asked = queue.asked;
-        queue.asked = asked.max(runs);
-        asked..queue.asked
+        let places = queue.asked.len()..runs;
+        let mut asks: Asks =
+            places.map(|place| queue.bytes_at(place.saturating_mul(self.batching.max_batch))).collect();
+        // Requests come and go, so that those that were asked for may all be too small for what is the first now.
+        if let (Some(next), false) = (asks.first_mut(), queue.has_run_to_come()) {
+            *next = queue.bytes_at(0);
+        }
+        queue.asked.extend_from_slice(&asks);
+        asks
     }
 
-    fn ask_all(self: &Arc<Lane>, asks: Range<usize>) {
-        asks.for_each(|place| self.ask(place));
+    fn ask_all(self: &Arc<Lane>, asks: Asks) {
+        asks.into_iter().for_each(|bytes| self.ask(bytes));
     }
 
-    /// Asks the pool for the run at a place, with the memory of the request that it would begin with.
-    fn ask(self: &Arc<Lane>, place: usize) {
-        let bytes = self.lock().bytes_at(place.saturating_mul(self.batching.max_batch));
+    /// Asks the pool for a run with so much memory.
+    fn ask(self: &Arc<Lane>, bytes: usize) {
         let mut admit = self.pool.admit_bytes(bytes);
         match Pin::new(&mut admit).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(granted) => self.granted(granted, bytes),
@@ -305,13 +277,14 @@ impl Lane {
         if let Err(error) = pushed {
             // So much will never be there. For others there may be enough, and the one that it was for may have left.
             let mut queue = self.lock();
-            queue.asked -= 1;
-            let first = queue.remove(|waiting| waiting.bytes >= bytes);
+            queue.begin(bytes);
+            let first = queue.waiting.iter().position(|waiting| waiting.bytes >= bytes);
+            let first = first.and_then(|place| queue.remove(place));
             let flushed = queue.rest();
             drop(queue);
             drop(flushed);
             if let Some(first) = first {
-                first.cell.answer(Err(error));
+                first.cell.answer(Err(error)).into_iter().for_each(Waker::wake);
             }
             // On another thread, since all that waits may end this way. Where there is none, deadlines end it.
             let _ = self.workers.push(Job::Flush(self.clone()));
@@ -319,68 +292,62 @@ impl Lane {
     }
 
     /// Takes a request out of the queue whose caller does not wait any more.
-    fn forget(&self, cell: &Arc<Cell>) {
+    pub(super) fn forget(&self, cell: &Arc<Cell>) {
         let mut queue = self.lock();
-        if queue.remove(|waiting| Arc::ptr_eq(&waiting.cell, cell)).is_none() {
+        let place = queue.waiting.iter().position(|waiting| Arc::ptr_eq(&waiting.cell, cell));
+        if place.and_then(|place| queue.remove(place)).is_none() {
             return;
         }
         let runs = queue.shares.div_ceil(self.batching.max_batch);
-        let superfluous = if queue.asked > runs { queue.dispatches.pop() } else { None };
+        let dispatch = if queue.asked.len() > runs { queue.dispatches.pop() } else { None };
         // One that the pool has just granted begins, and finds less to do.
-        let superfluous = superfluous.and_then(|dispatch| dispatch.take());
-        if superfluous.is_some() {
-            queue.asked -= 1;
+        let superfluous = dispatch.and_then(|dispatch| Some((dispatch.take()?, dispatch)));
+        if let Some((_, dispatch)) = &superfluous {
+            queue.begin(dispatch.bytes);
         }
         let flushed = queue.rest();
         drop(queue);
         // Dropped outside of the lock, since the pool may wake others.
         drop((superfluous, flushed));
-        let request = cell.lock().request.take();
-        drop(request);
+        drop(cell.withdraw());
     }
 
     /// Runs the requests at the head of the queue.
     pub(super) fn run_batch(self: &Arc<Lane>, mut admission: Admission, scratch: &mut Scratch) {
-        let (enough, asks) = self.gather(&mut admission, scratch);
-        if enough {
+        let asks = self.gather(&mut admission, scratch);
+        if scratch.cells.is_empty() {
+            drop(admission);
+            self.ask_all(asks);
+        } else {
             // What is left has its turn in the pool's queue before this run ends.
             self.ask_all(asks);
             self.run_taken(admission, scratch);
-        } else {
-            drop(admission);
-            // It was too small for the first request, so the next is for that, whatever else was asked for.
-            asks.enumerate().for_each(|(nth, place)| self.ask(if nth == 0 { 0 } else { place }));
         }
     }
 
     /// Runs one request.
     pub(super) fn run_alone(&self, cell: Arc<Cell>, admission: Admission, scratch: &mut Scratch) {
-        scratch.run.waiting.store(1, Ordering::Release);
-        if cell.begin(scratch, Instant::now()) {
+        if scratch.take(cell) {
             self.run_taken(admission, scratch);
         }
     }
 
-    /// Takes what one run may have from the head of the queue. `false` where the admission is too small for the first
-    /// request, which stays, or where there is none. And what to ask for next.
-    fn gather(&self, admission: &mut Admission, scratch: &mut Scratch) -> (bool, Range<usize>) {
-        let now = Instant::now();
+    /// Takes what one run may have from the head of the queue, and gives what to ask for next. It takes none where
+    /// there is none, or where the admission is too small for the first, and no other run is to come for that.
+    fn gather(&self, admission: &mut Admission, scratch: &mut Scratch) -> Asks {
         let (mut shares, mut bytes) = (0, 0usize);
-        // One more than there will be, so that no run is stopped while it is gathered.
-        scratch.run.waiting.store(1, Ordering::Release);
         let mut queue = self.lock();
-        queue.asked -= 1;
-        while let Some(&Waiting { share: more, bytes: room, joinable, .. }) = queue.waiting.front() {
+        queue.begin(admission.bytes());
+        let place = queue.place_for(admission);
+        while let Some(&Waiting { share: more, bytes: room, joinable, .. }) = queue.waiting.get(place) {
             let first = scratch.cells.is_empty();
             let fits = first || (joinable && shares + more <= self.batching.max_batch);
             let missing = bytes.saturating_add(room).saturating_sub(admission.bytes());
             if !fits || (missing > 0 && !admission.try_grow(missing)) {
                 break;
             }
-            let Waiting { cell, .. } = queue.pop().expect("there is a first one");
-            scratch.run.waiting.fetch_add(1, Ordering::AcqRel);
-            if !cell.begin(scratch, now) {
-                scratch.run.waiting.fetch_sub(1, Ordering::AcqRel);
+            let Some(Waiting { cell, .. }) = queue.remove(place) else { break };
+            if !scratch.take(cell) {
                 continue;
             }
             (shares, bytes) = (shares + more, bytes + room);
@@ -392,37 +359,76 @@ impl Lane {
         let asks = self.asks(&mut queue);
         drop(queue);
         drop(flushed);
-        if scratch.cells.is_empty() {
-            return (false, asks);
-        }
-        scratch.run.leave();
-        if bytes < admission.bytes() {
-            admission.shrink_to(bytes);
-        }
-        (true, asks)
+        admission.shrink_to(bytes);
+        asks
     }
 
-    /// Runs what was taken and answers it. The share of the pool comes back before any caller hears of it.
+    /// Runs what was taken, in turns where it cannot be joined, and answers each request after its turn. The share of
+    /// the pool comes back before the callers of the last turn hear of it.
     fn run_taken(&self, admission: Admission, scratch: &mut Scratch) {
-        let Scratch { run, cells, asked, works } = scratch;
-        let span = tracing::debug_span!("run", model = %self.model.path().display(), requests = cells.len());
-        let limits = Limits::default().cancelled_by(&run.cancel);
-        let ran = catch_unwind(AssertUnwindSafe(|| {
-            span.in_scope(|| run::run(&self.model, asked, works, &limits));
-        }));
-        drop(admission);
-        for ((cell, asked), work) in cells.drain(..).zip(asked.drain(..)).zip(works.drain(..)) {
+        let mut admission = Some(admission);
+        // Those of a failed batch are tried again one by one, so that a bad request fails alone.
+        let mut failed = 0;
+        while !scratch.cells.is_empty() {
+            let most = if failed > 0 { 1 } else { scratch.cells.len() };
+            let done = match catch_unwind(AssertUnwindSafe(|| self.turn(most, scratch))) {
+                Ok(Turn::Done(count)) => count,
+                Ok(Turn::Failed(count)) => {
+                    failed = count;
+                    0
+                }
+                Err(_) => scratch.cells.len(),
+            };
+            failed = failed.saturating_sub(done);
+            if done == scratch.cells.len() {
+                drop(admission.take());
+            }
+            self.answer(done, scratch);
+            scratch.renew();
+        }
+    }
+
+    /// Runs the model once, for as many requests as can be joined, from the first on, and for so many at most.
+    fn turn(&self, most: usize, scratch: &mut Scratch) -> Turn {
+        let Scratch { run, cells, asked, works, .. } = scratch;
+        let (cells, asked, works) = (cells.make_contiguous(), asked.make_contiguous(), works.make_contiguous());
+        let together = if most > 1 { run::together(&self.model, &asked[..most]) } else { Vec::new() };
+        let count = together.len().max(1);
+        let cells = &cells[..count];
+        run.begin(cells);
+        let span = tracing::debug_span!("run", model = %self.model.path().display(), requests = count);
+        let _inside = span.enter();
+        if count == 1 {
+            run::alone(&self.model, &asked[0], &mut works[0], &run.limits);
+            return Turn::Done(1);
+        }
+        match run::joined(&self.model, &together, &asked[..count], &mut works[..count], &run.limits) {
+            Ok(()) => Turn::Done(count),
+            Err(_) => {
+                cells.iter().for_each(|cell| cell.part());
+                Turn::Failed(count)
+            }
+        }
+    }
+
+    /// Answers the first so many requests. The task of the very last one is left for the thread to wake.
+    fn answer(&self, count: usize, scratch: &mut Scratch) {
+        let Scratch { cells, asked, works, last, .. } = scratch;
+        for ((cell, asked), work) in cells.drain(..count).zip(asked.drain(..count)).zip(works.drain(..count)) {
             let lost = || Err(ANEError::Internal("the engine gave up; please report it".to_owned()));
             let Work { answer, spent, .. } = work;
             if spent.first && asked.monitored {
                 self.trackers.iter().for_each(|tracker| tracker.record_batch(spent.samples as u64));
             }
-            let answer = answer.filter(|_| ran.is_ok()).unwrap_or_else(lost).map_err(|e| self.named(e));
+            let answer = answer.unwrap_or_else(lost).map_err(|e| self.named(e));
             // A buffer is back before its caller hears of it, and can be had again.
             let vector = asked.payload.into_vector();
-            cell.answer(answer.map(|output| Answer { output, spent, vector }));
+            let task = cell.answer(answer.map(|output| Answer { output, spent, vector }));
+            workers::wake(std::mem::replace(last, task));
         }
-        scratch.renew();
+        if !scratch.cells.is_empty() {
+            workers::wake(scratch.last.take());
+        }
     }
 
     /// An error of an engine, with the model that it was running.
@@ -452,10 +458,8 @@ impl Alarm for Lane {
 
 impl Queue {
     fn cell(&mut self, request: Submission) -> Arc<Cell> {
-        let cell = self.cells.pop().unwrap_or_else(|| Arc::new(Cell { state: Mutex::new(CellState::new()) }));
-        let mut state = cell.lock();
-        *state = CellState { phase: Phase::Waiting, request: Some(request), ..CellState::new() };
-        drop(state);
+        let cell = self.cells.pop().unwrap_or_else(|| Arc::new(Cell::new()));
+        cell.fill(request);
         cell
     }
 
@@ -479,18 +483,34 @@ impl Queue {
         self.flush.take()
     }
 
-    /// Takes the first such request out.
-    fn remove(&mut self, wanted: impl Fn(&Waiting) -> bool) -> Option<Waiting> {
-        let place = self.waiting.iter().position(wanted)?;
+    /// A run that the pool was asked for begins, or will never begin.
+    fn begin(&mut self, bytes: usize) {
+        let place = self.asked.iter().position(|&asked| asked == bytes);
+        place.map(|place| self.asked.remove(place));
+    }
+
+    /// Whether a run was asked for that has room for the first request.
+    fn has_run_to_come(&self) -> bool {
+        let needed = self.bytes_at(0);
+        self.asked.iter().any(|&asked| asked >= needed)
+    }
+
+    /// The place of the request that a run in this admission begins with. It is the first one, unless that needs more
+    /// and has another run to come: then it is the first that needs no more.
+    fn place_for(&self, admission: &mut Admission) -> usize {
+        let Some(first) = self.waiting.front() else { return 0 };
+        let missing = first.bytes.saturating_sub(admission.bytes());
+        if missing == 0 || !self.has_run_to_come() || admission.try_grow(missing) {
+            return 0;
+        }
+        self.waiting.iter().position(|waiting| waiting.bytes <= admission.bytes()).unwrap_or(0)
+    }
+
+    /// Takes the request at a place out.
+    fn remove(&mut self, place: usize) -> Option<Waiting> {
         let removed = self.waiting.remove(place)?;
         self.shares -= removed.share;
         Some(removed)
-    }
-
-    fn pop(&mut self) -> Option<Waiting> {
-        let first = self.waiting.pop_front()?;
-        self.shares -= first.share;
-        Some(first)
     }
 }
 
@@ -522,138 +542,5 @@ impl Wake for Dispatch {
         let workers = self.lane.workers.clone();
         // Where no thread can be made, the requests end at their deadlines.
         let _ = workers.push(Job::Poll(self));
-    }
-}
-
-impl Cell {
-    fn lock(&self) -> MutexGuard<'_, CellState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes it part of the next run, unless its caller does not wait any more.
-    fn begin(self: &Arc<Cell>, scratch: &mut Scratch, now: Instant) -> bool {
-        let mut state = self.lock();
-        if state.phase != Phase::Waiting {
-            return false;
-        }
-        let Some(request) = state.request.take() else { return false };
-        state.phase = Phase::Running;
-        state.run = Some(scratch.run.clone());
-        drop(state);
-        let Submission { payload, place, samples, monitored, called, .. } = request;
-        scratch.works.push(Work::new(place, now.saturating_duration_since(called)));
-        scratch.asked.push(Asked { payload, samples, monitored });
-        scratch.cells.push(self.clone());
-        true
-    }
-
-    fn answer(&self, answer: Result<Answer>) {
-        let mut state = self.lock();
-        state.run = None;
-        if matches!(state.phase, Phase::Waiting | Phase::Running) {
-            state.phase = Phase::Answered;
-            state.answer = Some(answer);
-        }
-        let task = state.task.take();
-        drop(state);
-        task.into_iter().for_each(Waker::wake);
-    }
-
-    /// Nobody waits for it any more.
-    fn give_up(&self, phase: Phase) -> Option<Waker> {
-        let mut state = self.lock();
-        if !matches!(state.phase, Phase::Waiting | Phase::Running) {
-            return None;
-        }
-        state.phase = phase;
-        if let Some(run) = state.run.take() {
-            run.leave();
-        }
-        state.task.take()
-    }
-}
-
-impl Alarm for Cell {
-    /// Its deadline has passed.
-    fn ring(&self) -> Option<Waker> {
-        self.give_up(Phase::Expired)
-    }
-}
-
-impl CellState {
-    fn new() -> CellState {
-        CellState { phase: Phase::Left, task: None, request: None, answer: None, run: None }
-    }
-}
-
-/// A caller's hold on its request. Dropping it gives the request up.
-pub(crate) struct Ticket {
-    lane: Arc<Lane>,
-    cell: Arc<Cell>,
-    timeout: Duration,
-    armed: Option<Armed>,
-    answered: bool,
-    vector: Vec<f32>,
-}
-
-impl Ticket {
-    fn new(lane: &Arc<Lane>, cell: Arc<Cell>, called: Instant, timeout: Duration) -> Ticket {
-        let armed = called.checked_add(timeout).map(|at| Armed::at(at, cell.clone()));
-        Ticket { lane: lane.clone(), cell, timeout, armed, answered: false, vector: Vec::new() }
-    }
-}
-
-impl Future for Ticket {
-    type Output = Result<Answer>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Answer>> {
-        let mut vector = Vec::new();
-        let mut state = self.cell.lock();
-        let answer = match state.phase {
-            Phase::Answered => {
-                let mut answer = state.answer.take();
-                if let Some(Ok(answer)) = &mut answer {
-                    vector = std::mem::take(&mut answer.vector);
-                }
-                answer
-            }
-            Phase::Expired => Some(Err(ANEError::Timeout(u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX)))),
-            Phase::Waiting | Phase::Running => {
-                let known = state.task.as_ref().is_some_and(|task| task.will_wake(context.waker()));
-                let stale = if known { None } else { state.task.replace(context.waker().clone()) };
-                // Not under the lock: the last of a task's wakers may drop the task, and requests that it holds.
-                drop(state);
-                drop(stale);
-                return Poll::Pending;
-            }
-            Phase::Left => None,
-        };
-        let answered = state.phase == Phase::Answered;
-        drop(state);
-        (self.answered, self.vector) = (answered, vector);
-        Poll::Ready(answer.unwrap_or_else(|| Err(ANEError::Internal("polled after its answer".to_owned()))))
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        const MOST: usize = 64;
-        drop(self.armed.take());
-        if self.answered {
-            let mut queue = self.lane.lock();
-            if queue.cells.len() < MOST {
-                queue.cells.push(self.cell.clone());
-            }
-            if self.vector.capacity() > 0 && queue.vectors.len() < MOST {
-                queue.vectors.push(std::mem::take(&mut self.vector));
-            }
-            return;
-        }
-        drop(self.cell.give_up(Phase::Left));
-        // One that a run has taken is in no queue, and looking for it would be a look at all of it.
-        let waits = self.cell.lock().request.is_some();
-        if waits {
-            self.lane.forget(&self.cell);
-        }
     }
 }

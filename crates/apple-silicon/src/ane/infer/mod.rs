@@ -7,15 +7,17 @@
 mod batch;
 pub(crate) mod buffer;
 pub mod execute;
+mod kept;
 pub(crate) mod lane;
 mod placement;
 mod preferences;
+mod request;
 mod run;
 #[cfg(test)]
 mod tests;
+pub(crate) mod warm;
 pub(crate) mod workers;
 
-pub(crate) use self::batch::made_up;
 pub use self::{
     batch::Batching,
     buffer::{Buffer, BufferUse, OutputBuffer},

@@ -37,6 +37,16 @@ impl ComputeUnits {
         ("CPU", ComputeUnits::Cpu),
     ];
 
+    /// These units, then fewer and fewer: what to go on with where a model does not run.
+    pub(crate) fn fewer(self) -> &'static [ComputeUnits] {
+        match self {
+            ComputeUnits::All => &[ComputeUnits::All, ComputeUnits::Gpu, ComputeUnits::Cpu],
+            ComputeUnits::Ane => &[ComputeUnits::Ane, ComputeUnits::Gpu, ComputeUnits::Cpu],
+            ComputeUnits::Gpu => &[ComputeUnits::Gpu, ComputeUnits::Cpu],
+            ComputeUnits::Cpu => &[ComputeUnits::Cpu],
+        }
+    }
+
     /// The preference of an option that may be left out.
     pub(crate) fn of(option: Option<&str>) -> Result<ComputeUnits> {
         option.map_or(Ok(ComputeUnits::default()), str::parse)

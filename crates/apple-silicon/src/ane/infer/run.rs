@@ -80,7 +80,7 @@ pub(crate) enum Place {
 /// Where the time of a request went.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spent {
-    /// From the call until a thread took it.
+    /// From the call until its run began.
     pub(crate) queue: Duration,
     /// Joining it with others, and taking its part of what came out.
     pub(crate) batch: Duration,
@@ -98,6 +98,7 @@ pub(super) struct Asked {
     pub(super) samples: usize,
     /// Whether it counts in the metrics.
     pub(super) monitored: bool,
+    pub(super) called: Instant,
 }
 
 /// What becomes of a request.
@@ -108,44 +109,93 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(place: Place, queue: Duration) -> Work {
-        Work { place, spent: Spent { queue, ..Spent::default() }, answer: None }
+    pub(super) fn new(place: Place) -> Work {
+        Work { place, spent: Spent::default(), answer: None }
     }
 }
 
-/// Runs the model, once for all requests where they can be joined, and once for each where not. Each has an answer then.
-pub(super) fn run(model: &CoreMlModel, asked: &[Asked], works: &mut [Work], limits: &Limits) {
-    // The rule, and the one that has to be fast.
-    if let ([asked], [work]) = (asked, &mut *works) {
+/// The tensors of as many requests, from the first on, as one run may have. None where the first has one for itself.
+pub(super) fn together<'a>(model: &'a CoreMlModel, asked: &'a [Asked]) -> Vec<Tensors<'a>> {
+    // What is wrong with it, its own run tells.
+    let Ok(first) = tensors(model, &asked[0].payload) else { return Vec::new() };
+    let mut requests = vec![first];
+    let takes = |first: &[Tensor<'_>], most: usize| {
+        let samples = |count: usize| asked[..count].iter().map(|asked| asked.samples).sum();
+        (2..=most).rev().find(|&count| batch::takes(model, first, samples(count))).unwrap_or(0)
+    };
+    for asked in asked.iter().take(takes(&requests[0], asked.len())).skip(1) {
         match tensors(model, &asked.payload) {
-            Ok(tensors) => run_one(model, asked, &tensors, work, limits),
-            Err(error) => work.answer = Some(Err(error)),
-        }
-        return;
-    }
-    let mut left: Vec<Request<'_>> = Vec::with_capacity(asked.len());
-    for (asked, work) in asked.iter().zip(works) {
-        match tensors(model, &asked.payload) {
-            Ok(tensors) => left.push(Request { asked, tensors, work }),
-            Err(error) => work.answer = Some(Err(error)),
+            Ok(tensors) if batch::joinable(&requests[0], &tensors) => requests.push(tensors),
+            _ => break,
         }
     }
-    while !left.is_empty() {
-        let mut group: Vec<Request<'_>> = left.drain(..joined(model, &left)).collect();
-        // A failed batch is tried again one by one, so that a bad request fails alone.
-        if group.len() == 1 || guarded(|| run_joined(model, &mut group, limits)).is_err() {
-            for Request { asked, tensors, work } in group {
-                run_one(model, asked, &tensors, work, limits);
+    requests.truncate(takes(&requests[0], requests.len()));
+    requests
+}
+
+/// Runs the model for one request, which has an answer then.
+pub(super) fn alone(model: &CoreMlModel, asked: &Asked, work: &mut Work, limits: &Limits) {
+    work.answer = Some(run_one(model, asked, &mut work.place, &mut work.spent, limits));
+}
+
+fn run_one(
+    model: &CoreMlModel,
+    asked: &Asked,
+    place: &mut Place,
+    spent: &mut Spent,
+    limits: &Limits,
+) -> Result<Output> {
+    limits.check()?;
+    let tensors = tensors(model, &asked.payload)?;
+    let mut part = Part::new(model, &asked.payload, place);
+    let began = Instant::now();
+    let ran = guarded(|| model.run(&tensors, limits, &mut |port, tensor| part.take(model, port, tensor)));
+    spent.queue = began.saturating_duration_since(asked.called);
+    spent.compute = began.elapsed();
+    (spent.samples, spent.first) = (asked.samples, true);
+    ran.and_then(|()| part.output(model, &asked.payload))
+}
+
+/// Runs the model once for requests that are [`together`], and each has an answer then.
+///
+/// # Errors
+/// Those of the run. Then none has an answer.
+pub(super) fn joined(
+    model: &CoreMlModel,
+    requests: &[Tensors<'_>],
+    asked: &[Asked],
+    works: &mut [Work],
+    limits: &Limits,
+) -> Result<()> {
+    let began = Instant::now();
+    let sizes: SmallVec<[usize; 32]> = requests.iter().filter_map(|tensors| batch::samples(tensors)).collect();
+    let samples = sizes.iter().sum();
+    let mut parts: Vec<Part> =
+        asked.iter().zip(&mut *works).map(|(asked, work)| Part::new(model, &asked.payload, &mut work.place)).collect();
+    let (mut computed, mut start) = (None, began);
+    guarded(|| {
+        let joined = batch::join(requests.iter().map(|tensors| &tensors[..]), samples);
+        start = Instant::now();
+        model.run(&joined, limits, &mut |port, tensor| {
+            // Ports come when all is computed.
+            computed.get_or_insert_with(|| start.elapsed());
+            let mut at = 0;
+            for (part, &size) in parts.iter_mut().zip(&sizes) {
+                part.take(model, port, batch::rows(&tensor, at, size, samples)?)?;
+                at += size;
             }
-        }
+            Ok(())
+        })
+    })?;
+    let compute = computed.unwrap_or_else(|| start.elapsed());
+    let batch = began.elapsed().saturating_sub(compute);
+    let counted = asked.iter().position(|asked| asked.monitored);
+    for (place, ((asked, work), part)) in asked.iter().zip(works).zip(parts).enumerate() {
+        let queue = began.saturating_duration_since(asked.called);
+        work.spent = Spent { queue, batch, compute, samples, first: counted == Some(place) };
+        work.answer = Some(part.output(model, &asked.payload));
     }
-}
-
-/// A request with its tensors.
-struct Request<'a> {
-    asked: &'a Asked,
-    tensors: Tensors<'a>,
-    work: &'a mut Work,
+    Ok(())
 }
 
 fn tensors<'a>(model: &'a CoreMlModel, payload: &'a Payload) -> Result<Tensors<'a>> {
@@ -159,63 +209,10 @@ fn tensors<'a>(model: &'a CoreMlModel, payload: &'a Payload) -> Result<Tensors<'
     }
 }
 
-fn run_one(model: &CoreMlModel, asked: &Asked, tensors: &Tensors<'_>, work: &mut Work, limits: &Limits) {
-    if let Err(stopped) = limits.check() {
-        work.answer = Some(Err(stopped));
-        return;
-    }
-    let mut part = Part::new(model, &asked.payload, &mut work.place);
-    let began = Instant::now();
-    let ran = guarded(|| model.run(tensors, limits, &mut |port, tensor| part.take(model, port, tensor)));
-    work.spent.compute += began.elapsed();
-    (work.spent.samples, work.spent.first) = (asked.samples, true);
-    work.answer = Some(ran.and_then(|()| part.output(model, &asked.payload)));
-}
-
 /// A panic as an error, so that it costs one run and no more.
 fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let lost = |_| Err(ANEError::Internal("the engine gave up; please report it".to_owned()));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(lost)
-}
-
-/// How many requests from the first on one run may have.
-fn joined(model: &CoreMlModel, requests: &[Request<'_>]) -> usize {
-    let first = &requests[0].tensors;
-    let alike = requests.iter().take_while(|request| batch::joinable(first, &request.tensors)).count();
-    let fits = |&count: &usize| {
-        let samples: Option<usize> = requests[..count].iter().map(|request| batch::samples(&request.tensors)).sum();
-        samples.is_some_and(|samples| batch::takes(model, first, samples))
-    };
-    (2..=alike).rev().find(fits).unwrap_or(1)
-}
-
-fn run_joined(model: &CoreMlModel, group: &mut [Request<'_>], limits: &Limits) -> Result<()> {
-    let began = Instant::now();
-    let sizes: SmallVec<[usize; 32]> = group.iter().filter_map(|request| batch::samples(&request.tensors)).collect();
-    let samples = sizes.iter().sum();
-    let joined = batch::join(group.iter().map(|request| &request.tensors[..]), samples);
-    let mut parts: Vec<Part> =
-        group.iter_mut().map(|request| Part::new(model, &request.asked.payload, &mut request.work.place)).collect();
-    let (mut computed, start) = (None, Instant::now());
-    model.run(&joined, limits, &mut |port, tensor| {
-        // Ports come when all is computed.
-        computed.get_or_insert_with(|| start.elapsed());
-        let mut at = 0;
-        for (part, &size) in parts.iter_mut().zip(&sizes) {
-            part.take(model, port, batch::rows(&tensor, at, size, samples)?)?;
-            at += size;
-        }
-        Ok(())
-    })?;
-    let compute = computed.unwrap_or_else(|| start.elapsed());
-    let batch = began.elapsed().saturating_sub(compute);
-    let counted = group.iter().position(|request| request.asked.monitored);
-    for (place, (request, part)) in group.iter_mut().zip(parts).enumerate() {
-        let Spent { queue, .. } = request.work.spent;
-        request.work.spent = Spent { queue, batch, compute, samples, first: counted == Some(place) };
-        request.work.answer = Some(part.output(model, &request.asked.payload));
-    }
-    Ok(())
 }
 
 /// One request's part of what comes out.

@@ -7,10 +7,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Waker,
     thread::{self, Thread},
 };
 
-use super::lane::{Cell, Dispatch, Lane, Scratch};
+use super::{
+    lane::{Dispatch, Lane, Scratch},
+    request::Cell,
+};
 use crate::ane::{
     errors::{ANEError, Result},
     resource_pool::Admission,
@@ -60,14 +64,23 @@ impl Workers {
         self.shared.late.load(Ordering::Relaxed)
     }
 
+    /// Threads that were started and have not ended.
+    #[cfg(test)]
+    pub(super) fn threads(&self) -> usize {
+        self.shared.lock().threads
+    }
+
     /// Hands a job to the next free thread.
     ///
     /// # Errors
     /// [`ANEError::MemoryAllocationFailed`] where there is no thread and none can be made; the job is dropped.
     pub(crate) fn push(&self, job: Job) -> Result<()> {
+        let me = thread::current().id();
         let mut state = self.shared.lock();
         state.jobs.push_back(job);
-        if let Some(thread) = state.idle.pop() {
+        // Not this one, which wakes a task now: that may run here and wait for the job.
+        if let Some(place) = state.idle.iter().rposition(|thread| thread.id() != me) {
+            let thread = state.idle.remove(place);
             drop(state);
             thread.unpark();
             return Ok(());
@@ -104,9 +117,10 @@ impl Drop for Workers {
 
 impl Shared {
     fn work(&self) {
+        let me = thread::current();
         let mut scratch = Scratch::new(&self.late);
-        while let Some(job) = self.next() {
-            // A waker of somebody else's may panic, and the thread is everybody's.
+        while let Some(job) = self.next(&me, scratch.take_last()) {
+            // A lane may be dropped here with all that it holds, and the thread is everybody's.
             let done = catch_unwind(AssertUnwindSafe(|| match job {
                 Job::Run(lane, admission) => lane.run_batch(admission, &mut scratch),
                 Job::Alone(lane, cell, admission) => lane.run_alone(cell, admission, &mut scratch),
@@ -114,13 +128,21 @@ impl Shared {
                 Job::Flush(lane) => lane.flush(),
             }));
             if done.is_err() {
+                wake(scratch.take_last());
                 scratch = Scratch::new(&self.late);
             }
         }
     }
 
-    fn next(&self) -> Option<Job> {
+    /// The next job, for a thread that has done one, and has a task to wake.
+    fn next(&self, me: &Thread, done: Option<Waker>) -> Option<Job> {
         let mut state = self.lock();
+        if done.is_some() {
+            // The task may run at once, on this core, and ask for the next run: then this thread is free to take it,
+            // and no other is woken for nothing.
+            let free = state.jobs.is_empty();
+            state = self.rest(state, me, free, || wake(done));
+        }
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 return Some(job);
@@ -129,17 +151,35 @@ impl Shared {
                 state.threads -= 1;
                 return None;
             }
-            let me = thread::current();
-            state.idle.push(me.clone());
-            drop(state);
-            thread::park();
-            state = self.lock();
-            // It may have woken up by itself.
-            state.idle.retain(|thread| thread.id() != me.id());
+            // It may wake up by itself.
+            state = self.rest(state, me, true, thread::park);
         }
+    }
+
+    /// Does something without the lock, among the idle threads where it is free.
+    fn rest<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        me: &Thread,
+        free: bool,
+        meanwhile: impl FnOnce(),
+    ) -> MutexGuard<'a, State> {
+        if free {
+            state.idle.push(me.clone());
+        }
+        drop(state);
+        meanwhile();
+        let mut state = self.lock();
+        state.idle.retain(|thread| thread.id() != me.id());
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Wakes a task of somebody else's. It may panic, and the thread is everybody's.
+pub(super) fn wake(task: Option<Waker>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| task.map(Waker::wake)));
 }

@@ -12,6 +12,7 @@ use std::{
 
 use super::coreml_model::{CoreMlModel, LoadOptions};
 use crate::ane::{
+    blocking::wait,
     errors::Result,
     infer::{Batching, ComputeUnits, Precision, lane::Lane, workers::Workers},
     metrics::{PerformanceSummary, PerformanceTracker},
@@ -53,8 +54,8 @@ pub struct LoadedModel {
 impl LoadedModel {
     /// Makes a model ready for many callers. What may be batched is tried out; see [`Batching`].
     pub fn new(model: CoreMlModel, batching: Batching) -> LoadedModel {
-        let batching = batching.for_model(&model);
         let Standalone { pool, workers, slots } = &*STANDALONE;
+        let batching = batching.for_model(&model, |bytes| wait(pool.admit_bytes(bytes))).unwrap_or(Batching::OFF);
         let trackers = [Arc::new(PerformanceTracker::new())].into_iter().collect();
         let (pool, workers) = (pool.clone(), workers.clone());
         let shared = Default::default();
