@@ -89,6 +89,7 @@ fn help() {
             Commands:
               run          Run a model and show its answer
               inspect      Tell what a model takes and gives, and what is inside
+              probe        Try a model in a child process, which it may crash
               export       Write a model as an ONNX file
               engines      List the engines on this machine, and which one a model would get
               engine       Install an engine
@@ -667,4 +668,46 @@ fn ctrl_c_ends_it() {
     assert!(line.starts_with("engine: rten"), "{line}");
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_model_is_tried_in_a_child() {
+    let folder = tempfile::tempdir().unwrap();
+    let probe = |arguments: &[&str]| {
+        let mut command = ane(&[&["probe"], arguments].concat());
+        let output = command.env("XDG_CACHE_HOME", folder.path()).env("HOME", folder.path()).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        format!("exit code {}\n{said}", output.status.code().unwrap())
+    };
+    let rten = [DIGITS, "--engine", "rten"];
+    expect![[r#"
+        exit code 0
+        examples/digits/digits.mlpackage: it runs
+    "#]]
+    .assert_eq(&probe(&rten));
+    expect![[r#"
+        exit code 0
+        examples/digits/digits.mlpackage: it runs; this was known, and --again tries it again
+    "#]]
+    .assert_eq(&probe(&rten));
+    expect![[r#"
+        exit code 0
+        {
+          "model": "examples/digits/digits.mlpackage",
+          "verdict": "runs",
+          "tried_now": true
+        }
+    "#]]
+    .assert_eq(&probe(&[&rten[..], &["--again", "--json"]].concat()));
+    expect![[r#"
+        exit code 3
+        error: nothing.mlpackage: no such file
+    "#]]
+    .assert_eq(&probe(&["nothing.mlpackage"]));
+    #[cfg(not(target_vendor = "apple"))]
+    expect![[r#"
+        exit code 9
+        error: there is no Apple Neural Engine on this machine; choose the engine `auto`, `onnxruntime` or `rten`
+    "#]]
+    .assert_eq(&probe(&[DIGITS, "--engine", "ane"]));
 }

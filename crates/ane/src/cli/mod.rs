@@ -5,6 +5,7 @@ mod engine;
 mod engines;
 mod export;
 mod inspect;
+mod probe;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +28,7 @@ pub(crate) struct Cli {
 enum Command {
     Run(Box<run::Arguments>),
     Inspect(inspect::Arguments),
+    Probe(probe::Arguments),
     Export(export::Arguments),
     Engines(engines::Arguments),
     Engine(engine::Arguments),
@@ -38,6 +40,7 @@ impl Cli {
         match self.command {
             Command::Run(arguments) => run::run(&arguments),
             Command::Inspect(arguments) => inspect::run(&arguments),
+            Command::Probe(arguments) => probe::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
             Command::Engines(arguments) => engines::run(&arguments),
             Command::Engine(arguments) => engine::run(&arguments),

@@ -103,7 +103,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-fn engine_names() -> PossibleValuesParser {
+pub(super) fn engine_names() -> PossibleValuesParser {
     // What needs a Mac is known by name elsewhere too, so that the answer is that it needs one.
     let coreml = |choice| choice == EngineChoice::CoreMl;
     let name = |choice: EngineChoice| {

@@ -15,6 +15,10 @@ pub(super) fn installed() -> Option<Installed> {
     None
 }
 
+pub(crate) fn system_build() -> Option<String> {
+    None
+}
+
 pub(super) fn choice() -> Choice {
     Choice { engine: NAME, version: String::new(), reason: "part of the system".to_owned() }
 }

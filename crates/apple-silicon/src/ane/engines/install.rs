@@ -181,8 +181,6 @@ fn failed(why: impl std::fmt::Display) -> ANEError {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     #[test]
@@ -207,6 +205,8 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_library_is_taken_out_of_the_wheel() {
+        use std::io::Write;
+
         let folder = tempfile::tempdir().unwrap();
         let wheel = folder.path().join("onnxruntime.whl");
         let mut archive = zip::ZipWriter::new(File::create(&wheel).unwrap());

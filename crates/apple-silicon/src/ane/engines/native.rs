@@ -18,7 +18,11 @@ pub(crate) struct NativeRequest<'a> {
     pub(crate) interface: &'a Interface,
     pub(crate) labels: Option<&'a ClassLabels>,
     pub(crate) function: Option<&'a str>,
+    pub(crate) asked: ComputeUnits,
+    /// What to begin with: what was asked, but for what is known not to work.
     pub(crate) units: ComputeUnits,
+    /// Why it is less, half a sentence each.
+    pub(crate) fallbacks: Vec<String>,
     pub(crate) hints: Hints,
     /// The folder for what is compiled; the user's own where `None`.
     pub(crate) store: Option<&'a Path>,

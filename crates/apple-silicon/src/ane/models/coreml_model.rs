@@ -25,6 +25,7 @@ use super::{
     inputs::{self, Carried},
     native, outputs,
     plan::ComputePlan,
+    probe::{self, Probe, Verdict},
     store::{self, Ready},
     vector::VectorForm,
 };
@@ -61,6 +62,9 @@ pub struct LoadOptions {
     pub compute_units: ComputeUnits,
     /// What Core ML may take its time for, or trade; the other engines have none of it.
     pub hints: Hints,
+    /// How it is tried in a child process first; it is not where `None`. Core ML leaves out units on which it did not run;
+    /// on the other engines a bad verdict is an error.
+    pub probe: Option<Probe>,
     /// Threads within one operation; the engine's own choice where `None`. ONNX Runtime shares one pool of threads
     /// of the size that the first model asked for; a model that asks for another size has threads of its own.
     pub threads: Option<NonZeroUsize>,
@@ -91,6 +95,7 @@ impl Default for LoadOptions {
             compiled: None,
             compute_units: ComputeUnits::default(),
             hints: Hints::default(),
+            probe: None,
             threads: None,
             max_sessions: const { NonZeroUsize::new(4).unwrap() },
         }
@@ -157,6 +162,12 @@ impl CoreMlModel {
                 Err(error) => not_coreml = Some(error),
             }
         }
+        // Where Core ML came first, the probe was of its units.
+        if let Some(probe) = options.probe.as_ref().filter(|_| !options.engine.begins_with_coreml())
+            && let Some(refusal) = probe::refusal(&probe.of(&model, options)?)
+        {
+            return Err(refusal.of_model(path));
+        }
         let (engine, mut choice) = engines::select(options.engine, options.threads)?;
         if let Some(error) = not_coreml {
             choice.reason = format!("not Core ML: {error}; {}", choice.reason);
@@ -205,12 +216,15 @@ impl CoreMlModel {
         let precision = native::precision(model, &obstacles, options)?;
         let bound = native::bound(model, function)?;
         admit(bound.weight_bytes, bound.working_set.bytes)?;
+        let (units, fallbacks) = probed(model, options)?;
         let request = NativeRequest {
             model,
             interface: &bound.interface,
             labels: model.schema.class_labels.as_ref(),
             function,
-            units: options.compute_units,
+            asked: options.compute_units,
+            units,
+            fallbacks,
             hints: options.hints,
             store: options.compiled.as_deref(),
             content: &|| store::content(model),
@@ -613,6 +627,23 @@ impl WorkingSet {
         let elements = inputs.map(|shape| shape.iter().fold(1usize, |n, &d| n.saturating_mul(d)));
         WorkingSet { bytes: of_live(plan.peak_bytes).saturating_add(plan.input_bytes), elements: elements.collect() }
     }
+}
+
+/// The first units on which a model runs in a child process, and why not on those before. The CPU needs no trial.
+fn probed(model: &Model, options: &LoadOptions) -> Result<(ComputeUnits, Vec<String>)> {
+    let Some(probe) = &options.probe else { return Ok((options.compute_units, Vec::new())) };
+    let mut fallbacks = Vec::new();
+    for &units in options.compute_units.fewer() {
+        if units == ComputeUnits::Cpu {
+            break;
+        }
+        let options = LoadOptions { engine: EngineChoice::CoreMl, compute_units: units, ..options.clone() };
+        match probe.of(model, &options)?.verdict {
+            Verdict::Runs => return Ok((units, fallbacks)),
+            bad => fallbacks.push(format!("with {units:?} in a child process {bad}")),
+        }
+    }
+    Ok((ComputeUnits::Cpu, fallbacks))
 }
 
 /// A working set for more or less than it was computed for. Activations grow with the first dimension, and no faster

@@ -8,6 +8,7 @@ mod loaded;
 mod native;
 mod outputs;
 pub mod plan;
+pub mod probe;
 mod store;
 pub(crate) mod vector;
 

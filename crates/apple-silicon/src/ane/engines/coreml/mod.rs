@@ -48,6 +48,11 @@ pub(crate) fn load(request: &NativeRequest<'_>) -> Result<NativeModel> {
     Ok(NativeModel { engine: Box::new(session), choice: choice(), compiled })
 }
 
+/// The build of the system, which changes with every update.
+pub(crate) fn system_build() -> Option<String> {
+    system::build()
+}
+
 /// Core ML as a choice.
 pub(super) fn choice() -> Choice {
     Choice { engine: NAME, version: system::version().to_string(), reason: "part of the system".to_owned() }

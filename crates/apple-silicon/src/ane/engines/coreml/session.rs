@@ -97,8 +97,8 @@ impl Session {
     pub(super) fn load(compiled: &Path, request: &NativeRequest<'_>) -> Result<Session> {
         let function = request.function.map(str::to_owned);
         let recipe = Recipe { compiled: compiled.to_owned(), function, hints: request.hints };
-        let current = Mutex::new(Arc::new(recipe.first(ladder(request.units), Vec::new())?));
-        Ok(Session { recipe, features: Features::of(request), asked: request.units, current, idle: Mutex::default() })
+        let current = Mutex::new(Arc::new(recipe.first(&ladder(request.units), request.fallbacks.clone())?));
+        Ok(Session { recipe, features: Features::of(request), asked: request.asked, current, idle: Mutex::default() })
     }
 
     fn current(&self) -> Arc<Loaded> {
@@ -112,8 +112,8 @@ impl Session {
             // Another prediction has gone on already.
             return Some(current.clone());
         }
-        let rest = ladder(self.asked).iter().skip_while(|&&units| units != failed.units).skip(1);
-        let rest: Vec<Units> = rest.copied().collect();
+        let rest: Vec<Units> =
+            ladder(self.asked).into_iter().skip_while(|&units| units != failed.units).skip(1).collect();
         let mut fallbacks = failed.fallbacks.clone();
         fallbacks.push(format!("a prediction failed on {}: {failure}", describe(failed.units)));
         tracing::warn!("{}: {}", self.recipe.compiled.display(), fallbacks.last().map_or("", String::as_str));
@@ -379,12 +379,16 @@ fn may_be_the_units(failure: &Failure) -> bool {
 }
 
 /// The units to try, one after the other.
-fn ladder(asked: ComputeUnits) -> &'static [Units] {
-    match asked {
-        ComputeUnits::All => &[Units::All, Units::CpuAndGpu, Units::CpuOnly],
-        ComputeUnits::Ane => &[Units::CpuAndNeuralEngine, Units::CpuAndGpu, Units::CpuOnly],
-        ComputeUnits::Gpu => &[Units::CpuAndGpu, Units::CpuOnly],
-        ComputeUnits::Cpu => &[Units::CpuOnly],
+fn ladder(asked: ComputeUnits) -> Vec<Units> {
+    asked.fewer().iter().map(|&units| named(units)).collect()
+}
+
+fn named(units: ComputeUnits) -> Units {
+    match units {
+        ComputeUnits::All => Units::All,
+        ComputeUnits::Ane => Units::CpuAndNeuralEngine,
+        ComputeUnits::Gpu => Units::CpuAndGpu,
+        ComputeUnits::Cpu => Units::CpuOnly,
     }
 }
 
