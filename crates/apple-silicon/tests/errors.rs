@@ -4,14 +4,18 @@ mod support;
 
 use std::{fs, future::Future, path::Path};
 
+#[cfg(not(target_vendor = "apple"))]
 use apple_silicon::ane::{
     engines::EngineChoice,
+    models::coreml_model::{CoreMlModel, LoadOptions},
+};
+use apple_silicon::ane::{
     errors::ANEError,
     features::{Array, ArrayType, Features},
     infer::InferenceOptions,
     manager::{ANEConfig, ANEManager, ModelId, ModelOptions},
     metrics::ErrorKind,
-    models::coreml_model::{CompilationOptions, CoreMlModel, LoadOptions},
+    models::coreml_model::CompilationOptions,
 };
 use support::network::{neural_network, relu};
 

@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::{env, fs, num::NonZeroUsize, path::Path, process::Command, sync::Barrier, thread};
+use std::{fs, num::NonZeroUsize, path::Path, sync::Barrier, thread};
 
 use apple_silicon::ane::{
     engines::{EngineChoice, Status, installed},
@@ -15,18 +15,22 @@ use apple_silicon::ane::{
     models::coreml_model::{CoreMlModel, LoadOptions},
 };
 
-use support::network::{convolution, inner_product, neural_network};
+use support::network::{convolution, neural_network};
 
+#[cfg(target_os = "linux")]
 const MIB: f64 = (1 << 20) as f64;
 const SESSIONS: usize = 4;
 
 /// glibc's variable that makes it give freed memory back at once, which is what this test looks at. Without it glibc
 /// keeps up to what one session frees while it packs, for each thread that has made one.
+#[cfg(target_os = "linux")]
 const GIVE_BACK: &str = "MALLOC_MMAP_THRESHOLD_";
 
 #[test]
 #[cfg(target_os = "linux")]
 fn sessions_share_weights() {
+    use std::{env, process::Command};
+
     if env::var_os(GIVE_BACK).is_none() {
         let mut child = Command::new(env::current_exe().unwrap());
         child.args(["--exact", "sessions_share_weights", "--nocapture"]).env(GIVE_BACK, "65536");
@@ -40,7 +44,7 @@ fn sessions_share_weights() {
     let layers: Vec<Vec<u8>> = (0..4).map(|n| convolution(n, channels)).collect();
     share("convolutions", &[1, channels, size, size], layers, 4 * channels * channels * 9);
     let width = 2048;
-    let layers: Vec<Vec<u8>> = (0..3).map(|n| inner_product(n, width)).collect();
+    let layers: Vec<Vec<u8>> = (0..3).map(|n| support::network::inner_product(n, width)).collect();
     share("matrix products", &[4, width], layers, 3 * width * width);
 }
 

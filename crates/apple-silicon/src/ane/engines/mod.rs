@@ -234,6 +234,11 @@ pub(crate) trait LoadedEngineModel: Send + Sync {
         ComputeUnit::Cpu
     }
 
+    /// Whether [`LoadedEngineModel::compute_unit`] is known, and not just planned.
+    fn unit_is_certain(&self) -> bool {
+        true
+    }
+
     /// Where the system plans to run each operation, where it plans. Cost: the first time as a load.
     fn plan(&self) -> Result<ComputePlan> {
         Err(ANEError::Unavailable)

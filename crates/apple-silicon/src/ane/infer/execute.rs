@@ -78,8 +78,10 @@ pub struct InferenceResult<O = Vec<f32>> {
     pub samples: usize,
     /// Samples in the run that it was part of, those of other requests among them.
     pub batch: usize,
-    /// What ran it.
+    /// What ran it, where that is certain; else what most of it is planned for.
     pub compute_unit: ComputeUnit,
+    /// Whether the unit is certain. Of Core ML only the CPU alone is: it tells what it plans, never what has run.
+    pub certain: bool,
     /// What was preferred.
     pub preferred: ComputeUnits,
     /// The engine's name.
@@ -360,6 +362,7 @@ impl<'a> Call<'a> {
             samples,
             batch: spent.samples,
             compute_unit: self.lane.model.compute_unit(),
+            certain: self.lane.model.unit_is_certain(),
             preferred: self.preferred,
             engine: self.lane.model.engine().engine,
         }
@@ -446,6 +449,7 @@ impl<O> InferenceResult<O> {
             samples: self.samples,
             batch: self.batch,
             compute_unit: self.compute_unit,
+            certain: self.certain,
             preferred: self.preferred,
             engine: self.engine,
         }

@@ -324,6 +324,11 @@ impl CoreMlModel {
         self.engine.compute_unit()
     }
 
+    /// Whether what it runs on is known, and not just planned.
+    pub(crate) fn unit_is_certain(&self) -> bool {
+        self.engine.unit_is_certain()
+    }
+
     /// Where it runs: what was asked, what is planned and what is known.
     pub fn placement(&self) -> Placement {
         self.engine.placement()

@@ -228,6 +228,10 @@ impl LoadedEngineModel for Session {
         self.placement().main_unit()
     }
 
+    fn unit_is_certain(&self) -> bool {
+        self.current().units == Units::CpuOnly
+    }
+
     fn plan(&self) -> Result<ComputePlan> {
         let loaded = self.current();
         let Recipe { compiled, .. } = &self.recipe;
