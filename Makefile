@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 ANE := target/release/ane
 
-.PHONY: help demo build test check bench bench-manager soak fixtures fuzz clean
+.PHONY: help demo build test check bench bench-manager soak fixtures fuzz check-apple test-apple clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,13 @@ check: ## Formatting, lints and docs, with warnings denied
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	@sh tools/tidy.sh
+	@$(PYTHON) apple/check_unsafe.py
+
+check-apple: ## Types, lints and links everything for macOS, types the library for iOS; on Linux it gets the tools
+	@CARGO="$(CARGO)" PYTHON="$(PYTHON)" sh apple/check.sh
+
+test-apple: ## Run the Core ML code on Linux, over GNUstep, against a stand-in for Core ML
+	@bash apple/test.sh
 
 bench: build ## Compare with Python's onnxruntime in one run; writes docs/benchmarks.md
 	$(PYTHON) tools/bench.py

@@ -13,7 +13,7 @@ use apple_frameworks::{Failure, system};
 use self::{session::Session, store::Store};
 use super::{
     Choice, Installed, Status,
-    native::{NativeModel, NativeRequest},
+    native::{Found, NativeModel, NativeRequest},
 };
 use crate::ane::errors::{ANEError, Result};
 
@@ -37,14 +37,21 @@ pub(super) fn installed() -> Option<Installed> {
 /// # Errors
 /// [`ANEError::CompilationFailed`] with what Core ML says, its domain and code.
 pub(crate) fn load(request: &NativeRequest<'_>) -> Result<NativeModel> {
-    let (folder, compiled) = if request.model.path.extension().is_some_and(|suffix| suffix == "mlmodelc") {
-        (request.model.path.clone(), None)
-    } else {
-        let store = Store::open(request.store)?;
-        let (path, found) = store.compiled(request)?;
-        (path.clone(), Some((path, found)))
-    };
-    let session = Session::load(&folder, request)?;
+    if request.model.path.extension().is_some_and(|suffix| suffix == "mlmodelc") {
+        let session = Session::load(&request.model.path, request)?;
+        return Ok(NativeModel { engine: Box::new(session), choice: choice(), compiled: None });
+    }
+    let store = Store::open(request.store)?;
+    let (mut path, mut found) = store.compiled(request)?;
+    let mut session = Session::load(&path, request);
+    if let (Err(error), Found::Already) = (&session, found) {
+        // It may have been damaged since.
+        tracing::warn!("{} does not load and is made anew: {error}", path.display());
+        store.discard(&path).map_err(|e| store.unwritable(&e))?;
+        (path, found) = store.compiled(request)?;
+        session = Session::load(&path, request);
+    }
+    let (session, compiled) = (session?, Some((path, found)));
     Ok(NativeModel { engine: Box::new(session), choice: choice(), compiled })
 }
 

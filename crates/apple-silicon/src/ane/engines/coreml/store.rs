@@ -114,7 +114,7 @@ impl Store {
     }
 
     /// Removes an entry, whole at once for whoever looks.
-    fn discard(&self, entry: &Path) -> io::Result<()> {
+    pub(super) fn discard(&self, entry: &Path) -> io::Result<()> {
         let partial = tempfile::Builder::new().prefix(Store::PARTIAL).tempdir_in(&self.folder)?;
         fs::rename(entry, partial.path().join("content"))?;
         // A note without an entry does no harm.
@@ -128,7 +128,7 @@ impl Store {
         listing.filter_map(|entry| Some(entry.ok()?.path())).filter(is_entry).collect()
     }
 
-    fn unwritable(&self, error: &io::Error) -> ANEError {
+    pub(super) fn unwritable(&self, error: &io::Error) -> ANEError {
         ANEError::CompilationFailed(format!(
             "the compiled model cannot be kept in {}: {error}; choose a folder that can be written",
             self.folder.display()
