@@ -155,7 +155,9 @@ NSString *const NSProcessInfoPowerStateDidChangeNotification = @"NSProcessInfoPo
 /// Tells whoever observes, on a thread of its own as the system does.
 static void announce(void *name)
 {
+	NSAutoreleasePool *pool = [NSAutoreleasePool new];
 	[[NSNotificationCenter defaultCenter] postNotificationName:name object:[NSProcessInfo processInfo]];
+	[pool drain];
 }
 
 void stand_in_set_thermal_state(long state)
@@ -345,9 +347,7 @@ static void *run_job(void *pointer)
 {
 	struct Job job = *(struct Job *)pointer;
 	free(pointer);
-	NSAutoreleasePool *pool = [NSAutoreleasePool new];
 	job.run(job.job);
-	[pool drain];
 	return 0;
 }
 

@@ -192,51 +192,71 @@ static struct Pending *pending(id receiver, id input, id options, id state, void
 	return pending;
 }
 
-static void answer(struct Pending *pending, enum Answer answer, id result, NSError *error)
+/// What is to be told of a call's end; both are retained.
+struct Outcome {
+	enum Answer answer;
+	id result;
+	NSError *error;
+};
+
+static struct Outcome outcome(enum Answer answer, id result, NSError *error)
 {
-	for (int times = answer == SILENCE ? 0 : answer == TWICE ? 2 : 1; times > 0; times--)
-		CALL(pending->handler, TYPES(id, NSError *), result, error);
+	return (struct Outcome){ answer, [result retain], result ? nil : [error retain] };
+}
+
+/// Does the work within a pool, and calls the block outside of any: it must not count on one.
+static void end(struct Pending *pending, struct Outcome (*work)(struct Pending *))
+{
+	NSAutoreleasePool *pool = [NSAutoreleasePool new];
+	struct Outcome told = work(pending);
+	[pool drain];
+	for (int times = told.answer == SILENCE ? 0 : told.answer == TWICE ? 2 : 1; times > 0; times--)
+		CALL(pending->handler, TYPES(id, NSError *), told.result, told.error);
 	_Block_release(pending->handler);
+	pool = [NSAutoreleasePool new];
+	[told.result release];
+	[told.error release];
 	[pending->receiver release];
 	[pending->input release];
 	[pending->options release];
 	[pending->state release];
+	[pool drain];
 	free(pending);
 }
 
-static void compile_pending(void *pointer)
+static struct Outcome compile_now(struct Pending *pending)
 {
-	struct Pending *pending = pointer;
 	NSError *error = nil;
-	enum Answer end = stand_in_enter(COMPILE, NO, &error);
-	NSURL *url = end == FAIL ? nil : compile(pending->receiver, &error);
-	answer(pending, end, url, url ? nil : error);
+	enum Answer answer = stand_in_enter(COMPILE, NO, &error);
+	NSURL *url = answer == FAIL ? nil : compile(pending->receiver, &error);
+	return outcome(answer, url, error);
 }
 
 static MLModel *load(NSURL *url, MLModelConfiguration *configuration, NSError **error);
 
-static void load_pending(void *pointer)
+static struct Outcome load_now(struct Pending *pending)
 {
-	struct Pending *pending = pointer;
 	NSError *error = nil;
-	enum Answer end = stand_in_enter(LOAD, [pending->options neuralEngine], &error);
-	MLModel *model = end == FAIL ? nil : load(pending->receiver, pending->options, &error);
-	answer(pending, end, model, model ? nil : error);
+	enum Answer answer = stand_in_enter(LOAD, [pending->options neuralEngine], &error);
+	MLModel *model = answer == FAIL ? nil : load(pending->receiver, pending->options, &error);
+	return outcome(answer, model, error);
 }
 
-static void predict_pending(void *pointer)
+static struct Outcome predict_now(struct Pending *pending)
 {
-	struct Pending *pending = pointer;
 	MLModel *model = pending->receiver;
-	NSError *error = nil;
-	enum Answer end = stand_in_enter(PREDICT, [model->configuration neuralEngine], &error);
-	id result = end == FAIL ? nil :
-		[model predict:pending->input options:pending->options state:pending->state error:&error];
 	MLState *state = pending->state;
+	NSError *error = nil;
+	enum Answer answer = stand_in_enter(PREDICT, [model->configuration neuralEngine], &error);
+	id result = answer == FAIL ? nil : [model predict:pending->input options:pending->options state:state error:&error];
 	if (state)
 		__sync_fetch_and_sub(&state->in_use, 1);
-	answer(pending, end, result, result ? nil : error);
+	return outcome(answer, result, error);
 }
+
+static void compile_pending(void *pending) { end(pending, compile_now); }
+static void load_pending(void *pending) { end(pending, load_now); }
+static void predict_pending(void *pending) { end(pending, predict_now); }
 
 /// Tells of two at a time, where one alone is allowed.
 static void use(int *in_use, const char *what)

@@ -176,6 +176,7 @@ struct Planning {
 static void plan(void *pointer)
 {
 	struct Planning *planning = pointer;
+	NSAutoreleasePool *pool = [NSAutoreleasePool new];
 	NSError *error = nil;
 	enum Answer end = stand_in_enter(PLAN, NO, &error);
 	NSString *path = end == FAIL ? nil : stand_in_model_in(planning->url, &error);
@@ -192,11 +193,19 @@ static void plan(void *pointer)
 		error = stand_in_error(0, @"%s", message);
 		stand_in_engine()->free_text(message);
 	}
+	[plan retain];
+	[error retain];
+	[pool drain];
+	// The block must not count on a pool.
 	for (int times = end == SILENCE ? 0 : end == TWICE ? 2 : 1; times > 0; times--)
 		CALL(planning->handler, TYPES(id, NSError *), plan, plan ? nil : error);
 	_Block_release(planning->handler);
+	pool = [NSAutoreleasePool new];
+	[plan release];
+	[error release];
 	[planning->url release];
 	[planning->configuration release];
+	[pool drain];
 	free(planning);
 }
 

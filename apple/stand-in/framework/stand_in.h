@@ -40,7 +40,7 @@ void stand_in_note_configuration(const char *text);
 void stand_in_note_input(const char *name, const void *elements);
 /// Does what a test wants the next call of this kind to do: waits, crashes, or says how it is to end.
 enum Answer stand_in_enter(enum Call call, BOOL on_neural_engine, NSError **error);
-/// Runs a function on a thread of its own, within an autorelease pool.
+/// Runs a function on a thread of its own, which has no autorelease pool.
 void stand_in_spawn(void (*run)(void *), void *job);
 
 /// An autoreleased error of Core ML's domain.

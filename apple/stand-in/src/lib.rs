@@ -200,12 +200,12 @@ pub fn echo(folder: &Path) -> PathBuf {
     compiled
 }
 
-/// Waits until something is so, for a minute at most.
+/// Waits until something is so, for twenty seconds at most.
 ///
 /// # Panics
 /// Where it is not so by then.
 pub fn wait_until(what: &str, so: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(20);
     while !so() {
         assert!(Instant::now() < end, "it took too long: {what}");
         thread::sleep(Duration::from_millis(1));

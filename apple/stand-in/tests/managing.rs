@@ -55,7 +55,7 @@ impl Service {
         Ok(result.output)
     }
 
-    fn slots(&self) -> usize {
+    fn running(&self) -> usize {
         self.manager.pool_statistics().slots_in_use
     }
 }
@@ -94,7 +94,7 @@ fn a_prediction_that_never_returns_answers_timeout_and_keeps_its_slot() {
         assert_eq!(service.infer(1.0, 100), Err(ANEError::Timeout(100)));
         assert!(start.elapsed() < Duration::from_secs(30), "it does not wait for Core ML");
         service.stand_in.wait_for_hanging(1);
-        assert_eq!(service.slots(), 1, "what runs is not taken for done");
+        assert_eq!(service.running(), 1, "what runs is not taken for done");
         assert!(service.manager.pool_statistics().bytes_in_use > idle);
         // Two may run; where Core ML's handlers are not there, the model's thread hangs, and with it the second.
         if macos >= (14, 0) {
@@ -103,7 +103,7 @@ fn a_prediction_that_never_returns_answers_timeout_and_keeps_its_slot() {
             assert_eq!(service.infer(2.0, 100), Err(ANEError::Timeout(100)));
         }
         service.stand_in.let_go();
-        wait_until("slots come back", || service.slots() == 0);
+        wait_until("slots come back", || service.running() == 0);
         assert_eq!(service.manager.pool_statistics().bytes_in_use, idle);
         assert_eq!(service.infer(3.0, 0), Ok(x(3.0)));
     }
@@ -114,7 +114,7 @@ fn a_late_prediction_is_answered_in_time() {
     let service = Service::new((26, 0), "CPU", Batching::OFF);
     service.stand_in.next_takes(Call::Predict, Duration::from_millis(300));
     assert_eq!(service.infer(1.0, 50), Err(ANEError::Timeout(50)));
-    wait_until("the slot comes back", || service.slots() == 0);
+    wait_until("the slot comes back", || service.running() == 0);
     service.stand_in.next_takes(Call::Predict, Duration::from_millis(20));
     assert_eq!(service.infer(2.0, 60_000), Ok(x(2.0)));
 }
@@ -181,6 +181,6 @@ fn many_callers() {
                 });
             }
         });
-        assert_eq!(service.slots(), 0);
+        assert_eq!(service.running(), 0);
     }
 }

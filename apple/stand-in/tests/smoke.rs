@@ -199,9 +199,11 @@ fn completion_comes_on_another_thread() {
         let model = load(&compiled(), MLComputeUnits::CPUOnly).unwrap();
         let (send, receive) = mpsc::channel();
         let handler = RcBlock::new(move |outputs: *mut Provider, error: *mut NSError| {
-            // SAFETY: the pointers are null or valid while the block runs.
-            let result = (unsafe { outputs.as_ref() }.map(|outputs| memory(outputs).1), error.is_null());
-            let _: Result<(), _> = send.send((thread::current().id(), result));
+            autoreleasepool(|_| {
+                // SAFETY: the pointers are null or valid while the block runs.
+                let result = (unsafe { outputs.as_ref() }.map(|outputs| memory(outputs).1), error.is_null());
+                let _: Result<(), _> = send.send((thread::current().id(), result));
+            });
         });
         let ask = |input: &Provider| {
             // SAFETY: `new` makes a valid object.

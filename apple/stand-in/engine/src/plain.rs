@@ -64,10 +64,10 @@ pub(crate) fn predict(model: &CoreMlModel, given: &Features, state: Option<&mut 
         let name = name.to_string_lossy();
         let declared = model.interface().inputs.iter().find(|input| input.name == *name);
         let wrong = |what: &str| Failed { code: FEATURE_TYPE, message: format!("For input feature '{name}', {what}") };
-        if let (Plain::Image { format, .. }, Some(FeatureKind::Image(image))) = (plain, declared.map(|d| &d.kind)) {
-            if *format != format_of(image.color) {
-                return Err(wrong("the provided pixel format is not compatible with the model's feature description."));
-            }
+        if let (Plain::Image { format, .. }, Some(FeatureKind::Image(image))) = (plain, declared.map(|d| &d.kind))
+            && *format != format_of(image.color)
+        {
+            return Err(wrong("the provided pixel format is not compatible with the model's feature description."));
         }
         let feature = plain.to_feature().ok_or_else(|| wrong("the provided value cannot be read."))?;
         features.insert(name.into_owned(), feature);
