@@ -42,8 +42,11 @@ fn resident_bytes() -> usize {
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
+/// Large enough that its memory would be missed, and so that its rows are padded.
+const SHAPE: [usize; 2] = [32, 8];
+
 fn x(n: usize) -> Value<'static> {
-    floats(&[3, 2], [n as f32; 6])
+    floats(&SHAPE, [n as f32; 256])
 }
 
 #[test]
@@ -82,14 +85,14 @@ fn in_batches() {
 
 #[test]
 fn with_shared_inputs_and_backings() {
-    let values = Arc::new(vec![1.5f32; 6]);
+    let values = Arc::new(vec![1.5f32; 256]);
     let mut backings = None;
     soak(
         || echo(Units::All),
         |_, model, n| {
-            let elements = Elements::Float32(Memory::Shared(values.clone(), 6));
-            let value = Value::Array(Array { shape: Cow::Borrowed(&[3, 2]), elements });
-            let make = || Backings::new(&[("x", &[3, 2], ElementType::Float32)]).unwrap();
+            let elements = Elements::Float32(Memory::Shared(values.clone(), 256));
+            let value = Value::Array(Array { shape: Cow::Borrowed(&SHAPE), elements });
+            let make = || Backings::new(&[("x", &SHAPE, ElementType::Float32)]).unwrap();
             let request = Request { backings: backings.take().or_else(make), ..request(&[("x", value)]).unwrap() };
             let outputs = run(model, request, if n % 2 == 0 { Way::Sync } else { Way::Async }).result.unwrap();
             backings = if n + 1 < PREDICTIONS { outputs.into_backings() } else { None };
@@ -108,7 +111,7 @@ fn with_one_state_and_with_many() {
             let way = if n % 2 == 0 { Way::Sync } else { Way::Async };
             let (outputs, mut state) = run_with(model, &[("x", x(n))], state, way);
             assert!(outputs.is_ok());
-            state.read("x", |array| assert_eq!(*array.shape, [3, 2])).unwrap();
+            state.read("x", |array| assert_eq!(*array.shape, SHAPE)).unwrap();
             kept = (n % 10 > 0 && n + 1 < PREDICTIONS).then_some(state);
         },
     );
