@@ -57,7 +57,7 @@ class Selectors(unittest.TestCase):
 
     def test_names_need_rows(self):
         for code, name in [
-            ("fn f(m: &MLModel) { unsafe { m.modelDescription() }; }", "MLModel -modelDescription"),
+            ("fn f(m: &MLModel) { unsafe { m.configuration() }; }", "MLModel -configuration"),
             ("fn f() { unsafe { MLMultiArray::initWithShape_dataType_error(a, b, c) }; }", "MLMultiArray -initWithShape:"),
             ("fn f(o: &AnyObject) { let _: () = unsafe { msg_send![o, inventHere: 1, and: x[0]] }; }", "inventHere:and:"),
             ("fn f(o: &AnyObject) { let _: () = unsafe { msg_send![o, invent] }; }", "any class invent"),
@@ -77,7 +77,7 @@ class Selectors(unittest.TestCase):
 
     def test_rows_need_uses(self):
         for table, row in [
-            ("selectors.tsv", "MLModel\t-modelDescription\t10.13\t11.0\t-\tolder"),
+            ("selectors.tsv", "MLModel\t-configuration\t10.14\t12.0\t-\tolder"),
             ("selectors.tsv", "MLTask\tclass\t10.15\t13.0\t-\tolder"),
             ("selectors.tsv", "MLFeatureType\tInvalid\t10.13\t11.0\t-\tolder"),
             ("symbols.tsv", "CoreVideo\tCVPixelBufferGetDataSize\t10.4\t4.0\tCVPixelBuffer.h"),
@@ -159,7 +159,7 @@ class Selectors(unittest.TestCase):
         check.write_clippy(self.copy / "clippy.toml")
         denied = (self.copy / "clippy.toml").read_text()
         for path, expected in [
-            ("objc2_core_ml::MLModel::modelDescription", True),
+            ("objc2_core_ml::MLModel::configuration", True),
             ("objc2_core_ml::MLGPUComputeDevice::metalDevice", True),
             ("objc2_core_ml::MLModel::newState", False),
             ("objc2_core_ml::MLFeatureProvider::featureValueForName", False),

@@ -91,6 +91,8 @@ MLMultiArray *stand_in_array(const long *shape, long rank, long type, BOOL padde
 		owned = YES;
 		// What lies between rows is not zero on the Neural Engine either.
 		long size = extent(sizes, steps) * element_size(kind);
+		if (size == 0)
+			return self;
 		bytes = aligned_alloc(64, (size + 64) / 64 * 64);
 		memset(bytes, 0xa5, size);
 		void *zeros = calloc([self count] + 1, element_size(kind));
@@ -178,7 +180,16 @@ MLMultiArray *stand_in_array(const long *shape, long rank, long type, BOOL padde
 	return elements;
 }
 
-- (void)gather:(void *)elements { [self walk:elements axis:0 from:bytes reading:YES]; }
-- (void)scatter:(const void *)elements { [self walk:(char *)elements axis:0 from:bytes reading:NO]; }
+- (void)gather:(void *)elements
+{
+	if (bytes)
+		[self walk:elements axis:0 from:bytes reading:YES];
+}
+
+- (void)scatter:(const void *)elements
+{
+	if (bytes)
+		[self walk:(char *)elements axis:0 from:bytes reading:NO];
+}
 
 @end

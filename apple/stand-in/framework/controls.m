@@ -47,6 +47,8 @@ long stand_in_live(const char *name)
 - (void)dealloc
 {
 	stand_in_count(object_getClassName(self), -1);
+	// As Apple's own may; without a pool it is told of, and stays.
+	[[NSObject new] autorelease];
 	[super dealloc];
 }
 
@@ -229,7 +231,7 @@ static struct Plan {
 static int neural_engine_signal;
 static long let_gone, hanging;
 
-static const char *const CALL_NAMES[CALLS] = { "compile", "load", "predict", "plan" };
+static const char *const CALL_NAMES[CALLS] = { "compile", "load", "predict", "plan", "state" };
 
 static struct Plan *plan_of(const char *call)
 {
@@ -263,6 +265,11 @@ void stand_in_next_is_silent(const char *call)
 void stand_in_next_answers_twice(const char *call)
 {
 	LOCKED { plan_of(call)->answer = TWICE; }
+}
+
+void stand_in_next_is_hollow(const char *call)
+{
+	LOCKED { plan_of(call)->answer = HOLLOW; }
 }
 
 /// What is asked of the next call is asked of so many.
@@ -299,6 +306,14 @@ static void crash(int signal)
 	raise(signal);
 }
 
+/// An error without what every error has.
+@interface HollowError : NSError
+@end
+@implementation HollowError
+- (NSString *)domain { return nil; }
+- (NSString *)localizedDescription { return nil; }
+@end
+
 enum Answer stand_in_enter(enum Call call, BOOL on_neural_engine, NSError **error)
 {
 	struct Plan plan;
@@ -327,6 +342,11 @@ enum Answer stand_in_enter(enum Call call, BOOL on_neural_engine, NSError **erro
 		NSDictionary *info = [NSDictionary dictionaryWithObject:[NSString stringWithUTF8String:plan.message]
 														 forKey:NSLocalizedDescriptionKey];
 		*error = [NSError errorWithDomain:[NSString stringWithUTF8String:plan.domain] code:plan.code userInfo:info];
+	}
+	// A plan that is hollow is one nevertheless.
+	if (plan.answer == HOLLOW && call != PLAN && error) {
+		*error = [[[HollowError alloc] initWithDomain:@COREML code:0 userInfo:nil] autorelease];
+		return FAIL;
 	}
 	return plan.answer;
 }

@@ -96,6 +96,24 @@ NSString *const MLModelErrorDomain = @COREML;
 
 @end
 
+@interface MLModelDescription : StandIn {
+@public
+	NSMutableDictionary *states;
+}
+@end
+
+@implementation MLModelDescription
+
+- (void)dealloc
+{
+	[states release];
+	[super dealloc];
+}
+
+- (NSDictionary *)stateDescriptionsByName { return [[states retain] autorelease]; }
+
+@end
+
 @class MLModel;
 
 @interface MLState : StandIn {
@@ -114,7 +132,9 @@ NSString *const MLModelErrorDomain = @COREML;
 	/// The engine's model; null in an echo.
 	void *loaded;
 	NSDictionary *description;
-	int in_use;
+	/// How many predictions wait for their end, and how many do not.
+	int in_use, running;
+	int making_states;
 }
 - (id)predict:(id<Provider>)input options:(MLPredictionOptions *)options state:(MLState *)state error:(NSError **)error;
 @end
@@ -134,9 +154,10 @@ static NSDictionary *json(char *taken)
 }
 
 // A compiled model is a folder with the model inside, and a file that says which file or folder it is; or that there is
-// none, for a model that is an echo: it gives what it takes, and keeps arrays in its state.
+// none, for a model that is an echo: it gives what it takes, and keeps arrays in its state, where
+// it declares one.
 
-static NSString *const MARK = @"coremldata.bin", *const ECHO = @"echo";
+static NSString *const MARK = @"coremldata.bin", *const ECHO = @"echo", *const ECHO_STATE = @"x";
 
 static NSURL *compile(NSURL *url, NSError **error)
 {
@@ -251,6 +272,7 @@ static struct Outcome predict_now(struct Pending *pending)
 	id result = answer == FAIL ? nil : [model predict:pending->input options:pending->options state:state error:&error];
 	if (state)
 		__sync_fetch_and_sub(&state->in_use, 1);
+	__sync_fetch_and_sub(&model->running, 1);
 	return outcome(answer, result, error);
 }
 
@@ -263,6 +285,14 @@ static void use(int *in_use, const char *what)
 {
 	if (__sync_fetch_and_add(in_use, 1) > 0)
 		stand_in_complain("%s is used by two predictions at a time", what);
+}
+
+/// A model is used by one prediction that waits for its end, or by any number of others.
+static void use_alone(MLModel *model)
+{
+	use(&model->in_use, "a model");
+	if (model->running > 0)
+		stand_in_complain("a model is used beside asynchronous predictions");
 }
 
 @implementation MLState
@@ -284,6 +314,11 @@ static void use(int *in_use, const char *what)
 		stand_in_complain("a state is read while a prediction uses it");
 	if ([arrays objectForKey:name]) {
 		CALL(handler, MLMultiArray *, [arrays objectForKey:name]);
+		return;
+	}
+	// An echo has nothing to lend before its first prediction.
+	if (!model->loaded && [name isEqual:ECHO_STATE]) {
+		CALL(handler, MLMultiArray *, nil);
 		return;
 	}
 	// The engine does not tell what is in a state.
@@ -504,6 +539,17 @@ static MLFeatureValue *taken(void *features, long index, long kind, id backing, 
 	[super dealloc];
 }
 
+- (MLModelDescription *)modelDescription
+{
+	MLModelDescription *told = [[MLModelDescription new] autorelease];
+	told->states = [NSMutableDictionary new];
+	if (!loaded)
+		[told->states setObject:[NSNull null] forKey:ECHO_STATE];
+	for (NSDictionary *state in [description objectForKey:@"states"])
+		[told->states setObject:[NSNull null] forKey:[state objectForKey:@"name"]];
+	return told;
+}
+
 - (MLModelConfiguration *)configuration { return [[configuration copy] autorelease]; }
 
 /// What an echo gives: its inputs, but those that its state has already; of these what the state had.
@@ -576,7 +622,7 @@ static MLFeatureValue *taken(void *features, long index, long kind, id backing, 
 - (id)predictionFromFeatures:(id)input usingState:(MLState *)state options:(MLPredictionOptions *)options error:(NSError **)error
 {
 	NSError *failed = nil;
-	use(&in_use, "a model");
+	use_alone(self);
 	if (state)
 		use(&state->in_use, "a state");
 	enum Answer end = stand_in_enter(PREDICT, [configuration neuralEngine], &failed);
@@ -603,6 +649,9 @@ static MLFeatureValue *taken(void *features, long index, long kind, id backing, 
 {
 	if (state)
 		use(&state->in_use, "a state");
+	__sync_fetch_and_add(&running, 1);
+	if (in_use)
+		stand_in_complain("a model is used by two predictions at a time");
 	stand_in_spawn(predict_pending, pending(self, input, options, state, handler));
 }
 
@@ -620,7 +669,7 @@ static MLFeatureValue *taken(void *features, long index, long kind, id backing, 
 {
 	// A batch does not use the caller's memory.
 	NSError *failed = nil;
-	use(&in_use, "a model");
+	use_alone(self);
 	enum Answer end = stand_in_enter(PREDICT, [configuration neuralEngine], &failed);
 	NSMutableArray *results = end == FAIL || end == SILENCE ? nil : [NSMutableArray array];
 	for (long i = 0; results && i < [batch count]; i++) {
@@ -638,10 +687,14 @@ static MLFeatureValue *taken(void *features, long index, long kind, id backing, 
 
 - (MLState *)newState
 {
+	if (__sync_fetch_and_add(&making_states, 1) > 0)
+		stand_in_complain("a model makes two states at a time");
+	stand_in_enter(NEW_STATE, NO, 0);
 	MLState *state = [MLState new];
 	state->model = [self retain];
 	state->engine_state = loaded ? stand_in_engine()->new_state(loaded) : 0;
 	state->arrays = [NSMutableDictionary new];
+	__sync_fetch_and_sub(&making_states, 1);
 	return state;
 }
 

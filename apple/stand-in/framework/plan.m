@@ -184,7 +184,10 @@ static void plan(void *pointer)
 	MLComputePlan *plan = nil;
 	if (json) {
 		plan = [[MLComputePlan new] autorelease];
-		NSData *data = [NSData dataWithBytes:json length:strlen(json)];
+		NSString *written = [NSString stringWithUTF8String:json];
+		if (end == HOLLOW)
+			written = [written stringByReplacingOccurrencesOfString:@"\"operator\"" withString:@"\"none\""];
+		NSData *data = [written dataUsingEncoding:NSUTF8StringEncoding];
 		plan->structure = [[NSJSONSerialization JSONObjectWithData:data options:0 error:0] retain];
 		plan->units = [planning->configuration computeUnits];
 		stand_in_engine()->free_text(json);

@@ -3,7 +3,7 @@
 
 #define COREML "com.apple.CoreML"
 
-/// Base of every class here: it counts instances that are alive, by class.
+/// Base of every class here: it counts instances that are alive, by class, and wants a pool when one goes.
 @interface StandIn : NSObject
 @end
 
@@ -22,8 +22,8 @@ void _Block_release(const void *block);
 
 // Facts about the pretended system and what tests ask for: controls.m.
 
-enum Call { COMPILE, LOAD, PREDICT, PLAN, CALLS };
-enum Answer { GO_ON, FAIL, SILENCE, TWICE };
+enum Call { COMPILE, LOAD, PREDICT, PLAN, NEW_STATE, CALLS };
+enum Answer { GO_ON, FAIL, SILENCE, TWICE, HOLLOW };
 
 /// Whether the system is at least of this version of macOS.
 BOOL stand_in_at_least(long major, long minor);

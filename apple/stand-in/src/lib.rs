@@ -2,7 +2,8 @@
 //!
 //! It pretends to be a system of some version, says how many of Core ML's objects are alive, lets calls fail, wait or
 //! crash, and keeps what code did that Core ML does not allow: a selector that is not in `../selectors.tsv` or that the
-//! system is too old for, two predictions at a time with one model or state, a pixel buffer that is not unlocked.
+//! system is too old for, two predictions at a time with one model or state, two new states at a time, a pixel buffer that
+//! is not unlocked.
 //!
 //! Linked in are `libCoreML.so` and, in every executable, `executable.c`; `../test.sh` builds both.
 
@@ -33,6 +34,7 @@ pub enum Call {
     Load,
     Predict,
     Plan,
+    NewState,
 }
 
 impl StandIn {
@@ -118,6 +120,13 @@ impl StandIn {
         unsafe { ffi::stand_in_next_answers_twice(call.name()) };
     }
 
+    /// The next call of this kind gives something without what Core ML says is always there: a plan whose operations have
+    /// no names, or an error without a domain.
+    pub fn next_is_hollow(&self, call: Call) {
+        // SAFETY: a plain name.
+        unsafe { ffi::stand_in_next_is_hollow(call.name()) };
+    }
+
     /// Objects of this class that are alive; `block` counts blocks on the heap.
     pub fn live(&self, class: &str) -> i64 {
         let class = c_string(class);
@@ -183,13 +192,14 @@ impl Call {
             Call::Load => c"load",
             Call::Predict => c"predict",
             Call::Plan => c"plan",
+            Call::NewState => c"state",
         };
         name.as_ptr()
     }
 }
 
 /// Makes a compiled model in `folder` that is an echo: it gives what it takes, of whatever kind. With a state, it keeps the
-/// arrays that it takes, and gives those that it took before.
+/// arrays that it takes, and gives those that it took before; of these it declares `x` alone.
 ///
 /// # Panics
 /// Where the folder cannot be written.
@@ -244,6 +254,7 @@ mod ffi {
         pub(super) fn stand_in_next_takes(call: *const c_char, milliseconds: c_long);
         pub(super) fn stand_in_next_is_silent(call: *const c_char);
         pub(super) fn stand_in_next_answers_twice(call: *const c_char);
+        pub(super) fn stand_in_next_is_hollow(call: *const c_char);
         pub(super) fn stand_in_hanging() -> c_long;
         pub(super) fn stand_in_let_go();
         pub(super) fn stand_in_live(class: *const c_char) -> c_long;

@@ -1,5 +1,8 @@
 //! Core ML's engine in `apple_silicon`: compiling once, failing over, states, batches, plans, on systems of every age.
 
+#[path = "../../../crates/apple-silicon/tests/support/mod.rs"]
+mod support;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -374,6 +377,20 @@ fn a_hanging_prediction_does_not_hold_up_others() {
         setting.stand_in.let_go();
         assert_eq!(same(&hanging.join().unwrap().unwrap()), same(&x(5.0)));
     });
+}
+
+#[test]
+fn an_output_that_is_declared_without_elements_gets_no_memory() {
+    let setting = Setting::new(ComputeUnits::All);
+    let mut network = support::network::neural_network(&[1, 3], &[support::network::relu(0)]);
+    let place = network.windows(4).rposition(|bytes| bytes == [10, 2, 1, 3]).expect("the shape of the output");
+    network[place + 2] = 0;
+    let path = setting.store.path().join("network.mlmodel");
+    fs::write(&path, network).unwrap();
+    let x = Array::new([1, 3], vec![1.0f32, 2.0, 3.0]).unwrap();
+    let error = setting.load(&path).unwrap().predict(&one("x0", x)).unwrap_err();
+    // Core ML is asked, and the stand-in says that there are elements after all.
+    assert!(error.to_string().contains("its shape is [1, 3]"), "{error}");
 }
 
 #[test]

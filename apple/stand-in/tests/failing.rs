@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
-use apple_frameworks::{Configuration, Failure, Inputs, Model, Prediction, Units, Value, compile, plan};
+use apple_frameworks::{
+    Backings, Configuration, ElementType, Failure, Inputs, Model, Prediction, Request, Units, Value, compile, plan,
+};
 use coreml_stand_in::{Call, StandIn};
 
-use self::support::{Way, echo, floats, load, nothing_lives, output, predict, request, run_with, ways};
+use self::support::{Way, echo, floats, load, nothing_lives, output, predict, request, run, run_with, ways};
 
 /// The codes of `MLModelError`, and one that is not known yet.
 const CODES: [i64; 12] = [0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 4711];
@@ -225,5 +227,102 @@ fn a_panic_of_who_is_told_stays_there() {
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| outputs.read("x", |_| panic!("read"))));
     assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"read"));
     drop((model, outputs));
+    nothing_lives(&stand_in);
+}
+
+/// What Core ML says is never null is null: objc2 panics, within a block of ours.
+#[test]
+fn a_panic_over_what_is_told_is_a_failure() {
+    let stand_in = StandIn::new();
+    let compiled = compile(&support::op("identity/int32")).unwrap();
+    let check = |result: Result<(), Failure>| assert_eq!(result.unwrap_err().domain, Failure::OURS);
+    stand_in.next_is_hollow(Call::Plan);
+    check(plan::plan(&compiled, &Configuration::default()).map(drop));
+    stand_in.next_is_hollow(Call::Compile);
+    check(compile(&support::op("identity/int32")).map(drop));
+    let mut model = echo(Units::All);
+    let (send, receive) = mpsc::channel();
+    stand_in.next_is_hollow(Call::Predict);
+    model.predict_async(request(&[("x", x())]).unwrap(), move |prediction| send.send(prediction).unwrap()).unwrap();
+    assert!(receive.recv().is_err(), "what was to be called is dropped");
+    predict(&mut model, &[("x", x())], Way::Sync).unwrap();
+    std::fs::remove_dir_all(compiled.parent().unwrap()).unwrap();
+    drop(model);
+    nothing_lives(&stand_in);
+}
+
+#[test]
+fn who_waits_has_the_model_alone() {
+    let stand_in = StandIn::new();
+    let mut model = echo(Units::All);
+    let (send, receive) = mpsc::channel();
+    stand_in.next_hangs(Call::Predict);
+    model.predict_async(request(&[("x", x())]).unwrap(), move |prediction| send.send(prediction).unwrap()).unwrap();
+    stand_in.wait_for_hanging(1);
+    let backings = Backings::new(&[("x", &[2, 1], ElementType::Float32)]).unwrap();
+    let state = Some(model.new_state().unwrap());
+    let Prediction { result, state } = model.predict(Request { state, backings, ..request(&[("x", x())]).unwrap() });
+    let check = |failure: Failure| assert!(failure.message.contains("under way"), "{failure}");
+    check(result.err().unwrap());
+    assert!(state.is_some(), "it comes back");
+    check(model.predict_batch(&[Inputs::new(&[("x", x())]).unwrap()]).err().unwrap());
+    stand_in.let_go();
+    assert_eq!(output(&receive.recv().unwrap().result.unwrap(), "x"), x());
+    for way in ways() {
+        assert_eq!(output(&predict(&mut model, &[("x", x())], way).unwrap(), "x"), x());
+    }
+    drop((model, state));
+    nothing_lives(&stand_in);
+}
+
+#[test]
+fn the_state_of_another_model_is_refused() {
+    let stand_in = StandIn::new();
+    let (mut model, other) = (echo(Units::All), echo(Units::All));
+    let of_other = || Request { state: Some(other.new_state().unwrap()), ..request(&[("x", x())]).unwrap() };
+    let check = |failure: Failure| assert_eq!(failure.message, "the state is another model's");
+    let Prediction { result, state } = model.predict(of_other());
+    check(result.err().unwrap());
+    assert!(state.is_some(), "it comes back");
+    check(model.predict_async(of_other(), |_| ()).unwrap_err());
+    assert!(!stand_in.events().contains(&"predict".to_owned()));
+    for way in [Way::Sync, Way::Async] {
+        let own = Request { state: Some(model.new_state().unwrap()), ..request(&[("x", x())]).unwrap() };
+        assert!(run(&mut model, own, way).result.is_ok());
+    }
+    drop((model, other, state));
+    nothing_lives(&stand_in);
+}
+
+#[test]
+fn states_are_made_one_after_another() {
+    let stand_in = StandIn::new();
+    let model = echo(Units::All);
+    stand_in.next_hangs(Call::NewState);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| model.new_state().map(drop));
+        stand_in.wait_for_hanging(1);
+        let second = scope.spawn(|| model.new_state().map(drop));
+        std::thread::sleep(Duration::from_millis(50));
+        let waited = !second.is_finished();
+        stand_in.let_go();
+        assert!(waited);
+        assert_eq!((first.join().unwrap(), second.join().unwrap()), (Ok(()), Ok(())));
+    });
+    drop(model);
+    nothing_lives(&stand_in);
+}
+
+#[test]
+fn states_that_are_not_there_are_not_read() {
+    let stand_in = StandIn::new();
+    let check = |model: Model, name: &str, words: &str| {
+        let failure = model.new_state().unwrap().read(name, |_| ()).unwrap_err();
+        assert_eq!(failure, Failure { domain: Failure::OURS.to_owned(), code: 0, message: words.to_owned() });
+    };
+    check(echo(Units::All), "y", "the model has no state \"y\"");
+    check(load(&support::op("identity/fp32"), Units::All).unwrap(), "x", "the model has no state \"x\"");
+    // The stand-in has nothing to lend before the first prediction.
+    check(echo(Units::All), "x", "Core ML does not lend the state \"x\"");
     nothing_lives(&stand_in);
 }

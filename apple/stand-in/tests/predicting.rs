@@ -42,10 +42,30 @@ fn check_echo(value: Value<'static>, since: (i64, i64)) {
 
 #[test]
 fn arrays_of_every_shape() {
-    for shape in [&[7][..], &[2, 3], &[2, 3, 5], &[2, 1, 3, 1, 5], &[3, 1], &[2, 16], &[1], &[], &[0], &[2, 0, 3]] {
+    for shape in [&[7][..], &[2, 3], &[2, 3, 5], &[2, 1, 3, 1, 5], &[3, 1], &[2, 16], &[1], &[]] {
         let count = u8::try_from(shape.iter().product::<usize>()).unwrap();
         check_echo(floats(shape, (0..count).map(f32::from).collect::<Vec<_>>()), (11, 0));
     }
+}
+
+#[test]
+fn arrays_without_elements_are_results_alone() {
+    let stand_in = StandIn::new();
+    for shape in [&[0][..], &[2, 0, 3], &[0, usize::MAX, usize::MAX]] {
+        let message = format!("an array of shape {shape:?} has no elements");
+        assert_eq!(Inputs::new(&[("x", floats(shape, []))]).err().map(|e| e.message).as_ref(), Some(&message));
+        let backings = Backings::new(&[("x", shape, ElementType::Float32)]);
+        assert_eq!(backings.err().map(|e| e.message), Some(message));
+    }
+    for (major, minor) in SYSTEMS {
+        stand_in.macos(major, minor);
+        let mut model = load(&support::op("non_zero/rank1"), Units::All).unwrap();
+        for way in ways() {
+            let outputs = predict(&mut model, &[("x", floats(&[5], [0.0; 5]))], way).unwrap();
+            assert_eq!(output(&outputs, "out"), array(&[0, 1], Elements::Int32, Vec::new()));
+        }
+    }
+    nothing_lives(&stand_in);
 }
 
 #[test]

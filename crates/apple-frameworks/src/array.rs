@@ -5,7 +5,7 @@ use std::{borrow::Cow, ffi::c_void, ptr::NonNull, slice, sync::Arc};
 use block2::{RcBlock, StackBlock};
 use bytemuck::Pod;
 use half::f16;
-use objc2::{AllocAnyThread, rc::Retained};
+use objc2::{AllocAnyThread, msg_send, rc::Retained};
 use objc2_core_ml::{MLMultiArray, MLMultiArrayDataType};
 use objc2_foundation::{NSArray, NSInteger, NSNumber};
 
@@ -230,6 +230,10 @@ impl<T: Number> Held for Owned<T> {
 /// An array on memory that its deallocator block owns. The block does nothing when it is called; the memory goes when
 /// the block does, which is after the array, and also where no array was made.
 fn hold<H: Held>(shape: &[usize], memory: H) -> Result<Retained<MLMultiArray>, Failure> {
+    if shape.contains(&0) {
+        // There would be no memory to point to.
+        return Err(Failure::ours(format!("an array of shape {shape:?} has no elements")));
+    }
     if !H::Number::here() {
         return Err(Failure::ours("this version of the system has no arrays of such elements"));
     }
@@ -253,11 +257,11 @@ fn hold<H: Held>(shape: &[usize], memory: H) -> Result<Retained<MLMultiArray>, F
     array.map_err(|e| Failure::from(&*e))
 }
 
-/// The strides of elements in row-major order.
+/// The strides of elements in row-major order, of a shape whose number of elements is known to be a number above 0.
 fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for axis in (1..shape.len()).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis].max(1);
+        strides[axis - 1] = strides[axis] * shape[axis];
     }
     strides
 }
@@ -289,20 +293,28 @@ fn with_bytes<R>(
     size: usize,
     take: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, Failure> {
-    let lent = |pointer: NonNull<c_void>, len: usize| {
+    let extent = layout.extent.checked_mul(size).filter(|&extent| isize::try_from(extent).is_ok());
+    let extent = extent.ok_or_else(|| Failure::ours("an array is larger than memory"))?;
+    if extent == 0 {
+        // Such an array need not have a place.
+        return Ok(take(&[]));
+    }
+    let lent = |pointer: *const c_void, len: NSInteger| {
         // SAFETY: Core ML lends so many bytes from here on until the handler returns, and nobody writes to a result.
-        unsafe { slice::from_raw_parts(pointer.cast::<u8>().as_ptr(), len) }
+        let bytes = |len| unsafe { slice::from_raw_parts(pointer.cast::<u8>(), len) };
+        usize::try_from(len).ok().filter(|_| !pointer.is_null()).map(bytes).unwrap_or_default()
     };
     if !os::BYTES_WITH_HANDLER.here() {
-        let extent = layout.extent.checked_mul(size).ok_or_else(|| Failure::ours("an array is larger than memory"))?;
-        #[expect(deprecated, reason = "older systems have nothing else")]
-        // SAFETY: the pointer is valid while the array lives, for as far as its shape and strides reach.
-        return Ok(take(lent(unsafe { object.dataPointer() }, extent)));
+        // SAFETY: the type is that of the declaration, but that it may be null.
+        let pointer: *mut c_void = unsafe { msg_send![object, dataPointer] };
+        // It is valid while the array lives, for as far as its shape and strides reach.
+        return Ok(take(lent(pointer, extent as NSInteger)));
     }
     let taken = lend(take, |take| {
-        let handler = StackBlock::new(|pointer, len: NSInteger| take(lent(pointer, usize::try_from(len).unwrap_or(0))));
-        // SAFETY: the handler is called before this returns, if at all.
-        unsafe { object.getBytesWithHandler(&handler) };
+        let handler = StackBlock::new(|pointer: *const c_void, len: NSInteger| take(lent(pointer, len)));
+        // SAFETY: the types are those of the declaration, but for the block's pointer, which may be null. The block is called
+        // before this returns, if at all.
+        let () = unsafe { msg_send![object, getBytesWithHandler: &*handler] };
     });
     taken.ok_or_else(|| Failure::ours("an array did not lend its elements"))
 }

@@ -7,9 +7,10 @@
 //! 11 and iOS 14, does not have it. It knows no model format, no pool and no policy.
 //!
 //! Rules that every `unsafe` block here relies on:
-//! - Calls happen within an autorelease pool, and completion blocks open their own.
+//! - Calls happen within an autorelease pool, and so does the drop of what keeps an object. Completion blocks open their own,
+//!   and no panic leaves a block.
 //! - Memory that Core ML is given to read is owned by a block that Core ML frees, never borrowed from a caller.
-//! - Results are read through `getBytesWithHandler:`, by their strides.
+//! - Results are read by their strides: through `getBytesWithHandler:`, or where the system lacks it, at `dataPointer`.
 //! - Objects go between threads where Apple says that their class allows it, or that one thread at a time uses them.
 
 #![cfg(any(target_vendor = "apple", gnustep))]
@@ -18,6 +19,7 @@ mod array;
 mod configuration;
 mod device;
 mod failure;
+mod kept;
 mod lend;
 mod model;
 mod os;

@@ -2,15 +2,13 @@
 
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    ptr::NonNull,
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
 };
 
 use block2::{RcBlock, StackBlock};
 use objc2::{
-    AllocAnyThread, Message,
+    AllocAnyThread, Message, msg_send,
     rc::{Retained, autoreleasepool},
     runtime::{AnyObject, ProtocolObject},
 };
@@ -24,7 +22,8 @@ use crate::{
     array::{self, Array, ElementType},
     configuration::Configuration,
     failure::Failure,
-    lend::lend,
+    kept::Kept,
+    lend::{contain, lend},
     os,
     value::{self, Value},
 };
@@ -47,12 +46,12 @@ pub fn compile(model: &Path) -> Result<PathBuf, Failure> {
         }
         let (send, receive) = mpsc::channel();
         let handler = RcBlock::new(move |compiled: *mut NSURL, error: *mut NSError| {
-            let result = autoreleasepool(|_| {
+            contain(|| {
                 // SAFETY: Core ML gives valid objects or null, for as long as the handler runs.
-                path(answer(unsafe { compiled.as_ref() }, unsafe { error.as_ref() })?)
+                let compiled = answer(unsafe { compiled.as_ref() }, unsafe { error.as_ref() });
+                // Nobody waits where the caller's thread is gone.
+                let _ = send.send(compiled.and_then(path));
             });
-            // Nobody waits where the caller's thread is gone.
-            let _ = send.send(result);
         });
         // SAFETY: the handler owns what it uses, and may be called on any thread.
         unsafe { MLModel::compileModelAtURL_completionHandler(&url, &handler) };
@@ -63,16 +62,25 @@ pub fn compile(model: &Path) -> Result<PathBuf, Failure> {
 
 /// A loaded model.
 ///
-/// Asynchronous predictions may run side by side; any other use is by one thread at a time, which `&mut` ensures.
+/// Asynchronous predictions may run side by side; predictions that are waited for have the model alone.
 pub struct Model {
-    object: Retained<MLModel>,
+    object: Kept<MLModel>,
+    /// Which model it is, for its states.
+    id: Arc<()>,
+    /// Asynchronous predictions have it too, for as long as they are under way.
+    running: Arc<()>,
+    /// Held while a state is made.
+    making: Mutex<()>,
 }
 
-// SAFETY: Core ML's models may be handed from thread to thread, as long as one uses them at a time; `&mut` sees to that.
+// SAFETY: Core ML's models may be handed from thread to thread, as long as one uses them at a time, but for asynchronous
+// predictions. Other predictions borrow the model mutably, and refuse while asynchronous ones are under way, which outlive
+// their borrow.
 unsafe impl Send for Model {}
 
-// SAFETY: all that `&Model` allows is asynchronous prediction and new states, which Apple allows from any thread at any
-// time ("Improve Core ML integration with async prediction", WWDC 2023).
+// SAFETY: `&Model` allows two things. Asynchronous predictions may be asked for from any thread at any time, as Apple says
+// ("Improve Core ML integration with async prediction", WWDC 2023). New states are made by one thread at a time; of making
+// them beside predictions Apple says nothing, but that each has buffers of its own, allocated for it.
 unsafe impl Sync for Model {}
 
 impl Model {
@@ -86,7 +94,8 @@ impl Model {
             let (url, configuration) = (url(compiled)?, configuration.to_object()?);
             // SAFETY: the model copies the configuration.
             let object = unsafe { MLModel::modelWithContentsOfURL_configuration_error(&url, &configuration) };
-            Ok(Model { object: object.map_err(|e| Failure::from(&*e))? })
+            let object = Kept::new(object.map_err(|e| Failure::from(&*e))?);
+            Ok(Model { object, id: Arc::default(), running: Arc::default(), making: Mutex::default() })
         })
     }
 
@@ -95,17 +104,21 @@ impl Model {
         os::ASYNC_PREDICTION.here()
     }
 
-    /// Predicts on this thread, and waits for the end.
-    pub fn predict(&mut self, mut request: Request) -> Prediction {
+    /// Predicts on this thread, and waits for the end. It fails while asynchronous predictions of this model are under way,
+    /// and with the state of another model.
+    pub fn predict(&mut self, request: Request) -> Prediction {
+        if let Err(failure) = self.alone().and_then(|()| self.check_state(&request)) {
+            return request.end(Err(failure));
+        }
         autoreleasepool(|_| {
-            let options = request.options();
-            let (features, state) = (request.inputs.features(), request.state.as_mut());
-            let result = match state {
-                // SAFETY: the state is used by this prediction alone, since it is borrowed mutably.
-                Some(State(state)) if os::STATE.here() => unsafe {
-                    self.object.predictionFromFeatures_usingState_options_error(features, state, &options)
+            let (features, options) = (request.inputs.features(), request.options());
+            let result = match &request.state {
+                // SAFETY: this thread has the model alone; the state is this model's, and this prediction alone has it,
+                // since it owns the request.
+                Some(state) if os::STATE.here() => unsafe {
+                    self.object.predictionFromFeatures_usingState_options_error(features, &state.object, &options)
                 },
-                // SAFETY: the model is used by this thread alone, since it is borrowed mutably.
+                // SAFETY: this thread has the model alone.
                 _ => unsafe { self.object.predictionFromFeatures_options_error(features, &options) },
             };
             request.end(result.map_err(|e| Failure::from(&*e)))
@@ -115,7 +128,8 @@ impl Model {
     /// Predicts, and calls `done` from another thread. It is dropped uncalled where Core ML gives up without an answer.
     ///
     /// # Errors
-    /// Where this system has no asynchronous prediction; [`Model::is_async`] tells.
+    /// Where this system has no asynchronous prediction, which [`Model::is_async`] tells, and with the state of another
+    /// model.
     pub fn predict_async(
         &self,
         request: Request,
@@ -124,28 +138,30 @@ impl Model {
         if !os::ASYNC_PREDICTION.here() {
             return Err(Failure::ours(format!("there is no asynchronous prediction before {}", os::ASYNC_PREDICTION)));
         }
+        self.check_state(&request)?;
         autoreleasepool(|_| {
             let options = request.options();
-            let features = request.inputs.features.clone();
-            let state = request.state.as_ref().map(|state| state.0.clone());
-            let pending = Mutex::new(Some((request, done)));
+            let features = request.inputs.features.retain();
+            let state = request.state.as_ref().map(|state| state.object.retain());
+            // In this order, they are dropped where there is no answer.
+            let pending = Mutex::new(Some((self.running.clone(), request, done)));
             let handler = RcBlock::new(move |outputs: *mut Provider, error: *mut NSError| {
-                // Handlers are called once; should one be called again, there is nothing left to do.
-                let Some((request, done)) = pending.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-                    return;
-                };
-                autoreleasepool(|_| {
+                contain(|| {
+                    let pending = pending.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    // Handlers are called once; should one be called again, there is nothing left to do.
+                    let Some((running, request, done)) = pending else { return };
+                    // Whoever is told of the end may have the model alone.
+                    drop(running);
                     // SAFETY: Core ML gives valid objects or null, for as long as the handler runs.
                     let answer = answer(unsafe { outputs.as_ref() }, unsafe { error.as_ref() });
-                    let prediction = request.end(answer.map(|outputs| outputs.retain()));
-                    // A panic must not pass through frames that are not Rust's. Whoever waits sees that `done` is gone.
-                    let _ = catch_unwind(AssertUnwindSafe(|| done(prediction)));
+                    // Where this panics, whoever waits sees that `done` is gone.
+                    done(request.end(answer.map(|outputs| outputs.retain())));
                 });
             });
             let features = ProtocolObject::from_ref(&*features);
             match state {
-                // SAFETY: the request owns the state, so that no other prediction has it, and the handler owns what it
-                // uses and may be called on any thread.
+                // SAFETY: the state is this model's, and the request owns it, so that no other prediction has it; the
+                // handler owns what it uses and may be called on any thread.
                 Some(state) if os::STATE.here() => unsafe {
                     self.object.predictionFromFeatures_usingState_options_completionHandler(
                         features, &state, &options, &handler,
@@ -163,8 +179,9 @@ impl Model {
     /// Predicts for each of several inputs on this thread, and waits for the end of all.
     ///
     /// # Errors
-    /// What Core ML says; then none has an answer.
+    /// What Core ML says; then none has an answer. And while asynchronous predictions of this model are under way.
     pub fn predict_batch(&mut self, batch: &[Inputs]) -> Result<Vec<Outputs>, Failure> {
+        self.alone()?;
         autoreleasepool(|_| {
             let providers: Vec<&Provider> = batch.iter().map(Inputs::features).collect();
             let array = NSArray::from_slice(&providers);
@@ -174,7 +191,7 @@ impl Model {
             // SAFETY: `new` makes an object that is valid with its defaults.
             let options = unsafe { MLPredictionOptions::new() };
             let batch = ProtocolObject::from_ref(&*batch);
-            // SAFETY: the model is used by this thread alone, since it is borrowed mutably.
+            // SAFETY: this thread has the model alone.
             let outputs = unsafe { self.object.predictionsFromBatch_options_error(batch, &options) };
             let outputs = outputs.map_err(|e| Failure::from(&*e))?;
             // SAFETY: a plain property.
@@ -182,7 +199,7 @@ impl Model {
             let of = |index| {
                 // SAFETY: the index is below the count.
                 let provider = unsafe { outputs.featuresAtIndex(index) };
-                Outputs { provider, backings: None }
+                Outputs { provider: Kept::new(provider), backings: None }
             };
             Ok((0..count).map(of).collect())
         })
@@ -196,8 +213,31 @@ impl Model {
         if !os::STATE.here() {
             return Err(Failure::ours(format!("models with states do not run before {}", os::STATE)));
         }
-        // SAFETY: this system has states; a model without any gives an empty one.
-        Ok(autoreleasepool(|_| State(unsafe { self.object.newState() })))
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        autoreleasepool(|_| {
+            // SAFETY: this system has states; a model without any gives an empty one. No other is made at this time.
+            let object = unsafe { self.object.newState() };
+            // SAFETY: a plain property.
+            let description = unsafe { self.object.modelDescription() };
+            // SAFETY: a plain property.
+            let described = unsafe { description.stateDescriptionsByName() };
+            let names = described.keys().map(|name| name.to_string()).collect();
+            Ok(State { object: Kept::new(object), names, model: self.id.clone() })
+        })
+    }
+
+    /// Makes sure that no asynchronous prediction is under way, nor will be while `self` is borrowed.
+    fn alone(&mut self) -> Result<(), Failure> {
+        let alone = Arc::get_mut(&mut self.running);
+        alone.copied().ok_or_else(|| Failure::ours("asynchronous predictions of this model are under way"))
+    }
+
+    /// Makes sure that a state is this model's.
+    fn check_state(&self, request: &Request) -> Result<(), Failure> {
+        match &request.state {
+            Some(state) if !Arc::ptr_eq(&state.model, &self.id) => Err(Failure::ours("the state is another model's")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -209,7 +249,7 @@ impl fmt::Debug for Model {
 
 /// What a prediction reads.
 pub struct Inputs {
-    features: Retained<MLDictionaryFeatureProvider>,
+    features: Kept<MLDictionaryFeatureProvider>,
 }
 
 // SAFETY: the dictionary and its values do not change after they were made, and are used by one thread at a time.
@@ -230,7 +270,7 @@ impl Inputs {
             let provider = MLDictionaryFeatureProvider::alloc();
             // SAFETY: each value is a feature value.
             let features = unsafe { MLDictionaryFeatureProvider::initWithDictionary_error(provider, &dictionary) };
-            Ok(Inputs { features: features.map_err(|e| Failure::from(&*e))? })
+            Ok(Inputs { features: Kept::new(features.map_err(|e| Failure::from(&*e))?) })
         })
     }
 
@@ -241,7 +281,7 @@ impl Inputs {
 
 /// What a prediction gives.
 pub struct Outputs {
-    provider: Retained<Provider>,
+    provider: Kept<Provider>,
     /// Held while outputs may be in their memory.
     backings: Option<Backings>,
 }
@@ -270,7 +310,12 @@ impl Outputs {
 }
 
 /// What a model remembers between predictions. A prediction changes it.
-pub struct State(Retained<MLState>);
+pub struct State {
+    object: Kept<MLState>,
+    names: Vec<String>,
+    /// The model's `id`.
+    model: Arc<()>,
+}
 
 // SAFETY: Apple declares the class as sendable; one prediction at a time has it, since requests own it.
 unsafe impl Send for State {}
@@ -279,29 +324,34 @@ impl State {
     /// Lends the array of a state to `take`.
     ///
     /// # Errors
-    /// Where its elements are of an unknown type.
+    /// Where the model has no such state, or its elements are of an unknown type.
     pub fn read<R>(&mut self, name: &str, take: impl FnOnce(Array<'_>) -> R) -> Result<R, Failure> {
+        // What Core ML does with an unknown name, Apple does not say.
+        if !self.names.iter().any(|known| known == name) {
+            return Err(Failure::ours(format!("the model has no state {name:?}")));
+        }
         autoreleasepool(|_| {
             let taken = lend(
-                |array: NonNull<MLMultiArray>| {
-                    // SAFETY: Core ML lends the array until the handler returns.
-                    array::read(unsafe { array.as_ref() }, take)
+                |array: *mut MLMultiArray| {
+                    // SAFETY: Core ML lends a valid array until the handler returns; should it be null, that is seen.
+                    unsafe { array.as_ref() }.map(|array| array::read(array, take))
                 },
                 |take| {
-                    let handler = StackBlock::new(take);
-                    // SAFETY: the handler is called before this returns, if at all; the system has states, since there
-                    // is one, and no prediction has it, since it is borrowed mutably.
-                    unsafe { self.0.getMultiArrayForStateNamed_handler(&NSString::from_str(name), &handler) };
+                    let (object, name, handler) = (&*self.object, NSString::from_str(name), StackBlock::new(take));
+                    // SAFETY: the types are those of the declaration, but for the block's array, which may be null. The
+                    // block is called before this returns, if at all; the system has states, since there is one, and no
+                    // prediction has it, since it is borrowed mutably.
+                    let () = unsafe { msg_send![object, getMultiArrayForStateNamed: &*name, handler: &*handler] };
                 },
             );
-            taken.ok_or_else(|| Failure::ours(format!("the model has no state {name:?}")))?
+            taken.flatten().ok_or_else(|| Failure::ours(format!("Core ML does not lend the state {name:?}")))?
         })
     }
 }
 
 /// Arrays that Core ML writes outputs to, so that it makes none. Used again once a prediction has given them back.
 pub struct Backings {
-    arrays: Retained<NSDictionary<NSString, AnyObject>>,
+    arrays: Kept<NSDictionary<NSString, AnyObject>>,
 }
 
 // SAFETY: the arrays belong to one prediction or one thread at a time, since requests own them.
@@ -321,7 +371,7 @@ impl Backings {
             let names: Vec<&NSString> = names.iter().map(|name| &**name).collect();
             let arrays: Result<Vec<Retained<AnyObject>>, Failure> =
                 outputs.iter().map(|(_, shape, kind)| Ok(array::zeros(shape, *kind)?.into())).collect();
-            Ok(Some(Backings { arrays: NSDictionary::from_retained_objects(&names, &arrays?) }))
+            Ok(Some(Backings { arrays: Kept::new(NSDictionary::from_retained_objects(&names, &arrays?)) }))
         })
     }
 }
@@ -349,7 +399,7 @@ impl Request {
 
     fn end(self, result: Result<Retained<Provider>, Failure>) -> Prediction {
         let Request { inputs: _, state, backings } = self;
-        Prediction { result: result.map(|provider| Outputs { provider, backings }), state }
+        Prediction { result: result.map(|provider| Outputs { provider: Kept::new(provider), backings }), state }
     }
 }
 

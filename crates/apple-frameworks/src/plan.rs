@@ -16,6 +16,7 @@ use crate::{
     configuration::Configuration,
     device::Device,
     failure::Failure,
+    lend::contain,
     model::{answer, url},
     os,
 };
@@ -94,15 +95,14 @@ pub fn plan(compiled: &Path, configuration: &Configuration) -> Result<Plan, Fail
         let (url, configuration) = (url(compiled)?, configuration.to_object()?);
         let (send, receive) = mpsc::channel();
         let handler = RcBlock::new(move |plan: *mut MLComputePlan, error: *mut NSError| {
-            let result = autoreleasepool(|_| {
+            contain(|| {
                 // SAFETY: Core ML gives a valid object or null, for as long as the handler runs.
                 let plan = unsafe { plan.as_ref() };
                 // SAFETY: the same.
                 let error = unsafe { error.as_ref() };
-                read(answer(plan, error)?)
+                // Nobody waits where the caller's thread is gone.
+                let _ = send.send(answer(plan, error).and_then(read));
             });
-            // Nobody waits where the caller's thread is gone.
-            let _ = send.send(result);
         });
         // SAFETY: the handler owns what it uses, and may be called on any thread; this system has the class.
         unsafe { MLComputePlan::loadContentsOfURL_configuration_completionHandler(&url, &configuration, &handler) };

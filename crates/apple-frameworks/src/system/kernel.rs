@@ -34,8 +34,8 @@ pub(crate) fn text(name: &CStr) -> Option<String> {
 }
 
 /// Free pages, those of files and those that their owners gave up. Pages that were read ahead are counted among the
-/// free ones and among those of files.
-#[cfg(target_os = "macos")]
+/// free ones and among those of files. Under Rosetta it may be less than there is: pages are smaller there than the kernel's.
+#[cfg(any(target_os = "macos", target_abi = "macabi"))]
 pub(super) fn available_memory() -> Option<u64> {
     let mut count = libc::HOST_VM_INFO64_COUNT;
     let mut pages = std::mem::MaybeUninit::<libc::vm_statistics64>::zeroed();
@@ -54,7 +54,7 @@ pub(super) fn available_memory() -> Option<u64> {
 }
 
 /// The port of the host. It is kept, since each call of `mach_host_self` gives one more reference.
-#[cfg(target_os = "macos")]
+#[cfg(any(target_os = "macos", target_abi = "macabi"))]
 fn host() -> libc::mach_port_t {
     static HOST: OnceLock<libc::mach_port_t> = OnceLock::new();
     *HOST.get_or_init(|| {
@@ -66,8 +66,8 @@ fn host() -> libc::mach_port_t {
     })
 }
 
-/// What the system lets this process still have.
-#[cfg(not(target_os = "macos"))]
+/// What the system lets this process still have. No Mac has it, not even for what was made for iOS.
+#[cfg(not(any(target_os = "macos", target_abi = "macabi")))]
 pub(super) fn available_memory() -> Option<u64> {
     // SAFETY: declared as in `os/proc.h`, for iOS 13 and later.
     unsafe extern "C" {

@@ -1,10 +1,6 @@
 //! Being told of changes.
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    ptr::NonNull,
-};
+use std::{fmt, ptr::NonNull};
 
 use block2::RcBlock;
 use objc2::{
@@ -12,6 +8,8 @@ use objc2::{
     runtime::{NSObjectProtocol, ProtocolObject},
 };
 use objc2_foundation::{NSNotification, NSNotificationCenter, NSString};
+
+use crate::lend::contain;
 
 /// Calls back at each change, from a thread of the system's, until it is dropped. A call that is under way then still
 /// comes to its end.
@@ -29,10 +27,7 @@ unsafe impl Sync for Observation {}
 impl Observation {
     /// Calls back at each notification of this name. A panic ends that call alone, and is reported as any other.
     pub(super) fn of(name: &NSString, callback: impl Fn() + Send + Sync + 'static) -> Observation {
-        let block = RcBlock::new(move |_: NonNull<NSNotification>| {
-            // The frames around this one are not Rust's, and a panic must not get there.
-            let _ = catch_unwind(AssertUnwindSafe(|| autoreleasepool(|_| callback())));
-        });
+        let block = RcBlock::new(move |_: NonNull<NSNotification>| contain(&callback));
         autoreleasepool(|_| {
             let center = NSNotificationCenter::defaultCenter();
             // SAFETY: the block may be called from any thread at any time, since what it owns is `Send` and `Sync`.

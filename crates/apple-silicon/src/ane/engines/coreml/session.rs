@@ -50,7 +50,10 @@ impl Features {
             return Vec::new();
         }
         let array = |feature: &'_ Feature| match &feature.kind {
-            FeatureKind::MultiArray(kind) if fixed(feature) && !kind.shape.is_empty() => Some(element(kind.dtype)),
+            // Arrays without elements have no memory to write to.
+            FeatureKind::MultiArray(kind) if fixed(feature) && !kind.shape.is_empty() && !kind.shape.contains(&0) => {
+                Some(element(kind.dtype))
+            }
             _ => None,
         };
         let backed = self.outputs.iter().filter_map(|feature| match &feature.kind {
