@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 ANE := target/release/ane
 
-.PHONY: help demo build test check bench bench-manager soak fixtures fuzz check-apple test-apple clean
+.PHONY: help demo build wheel test test-python coverage check bench bench-manager soak fixtures fuzz check-apple test-apple clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,12 +16,26 @@ demo: build ## Classify ten handwritten digits with the model that this reposito
 build: ## Build the command, optimised, into target/release
 	@$(CARGO) build --release --locked --package ane
 
+wheel: ## Build the Python package into target/wheels (pip gets maturin into target/maturin)
+	@$(PYTHON) -m venv target/maturin
+	@target/maturin/bin/python -m pip install --quiet --disable-pip-version-check 'maturin>=1.9.4,<2'
+	@target/maturin/bin/maturin build --release --locked --manifest-path crates/ane-python/Cargo.toml --out target/wheels
+
 test: ## Run every test
 	@if $(CARGO) nextest --version >/dev/null 2>&1; \
 		then $(CARGO) nextest run --workspace --locked --no-fail-fast; \
 		else $(CARGO) test --workspace --locked --no-fail-fast --lib --bins --tests; fi
 	@$(CARGO) test --workspace --locked --doc --quiet
 	@$(PYTHON) tools/check_exports.py
+	@$(MAKE) --no-print-directory test-python
+
+test-python: ## Build the Python package, and run its tests and some of coremltools' own on it
+	@PYTHON=$(PYTHON) sh crates/ane-python/tests/run.sh
+
+coverage: ## Write docs/coverage.md, from the tables and a run of every fixture (needs coremltools)
+	@mkdir -p target/coverage
+	@ANE_FIXTURES_RECORD=$(CURDIR)/target/coverage $(CARGO) test --locked --quiet --package apple-silicon --test fixtures
+	@$(PYTHON) tools/coverage.py target/coverage
 
 check: ## Formatting, lints and docs, with warnings denied
 	$(CARGO) fmt --all --check

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-600}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- mlmodel package manifest weights compiled
+[ $# -gt 0 ] || set -- mlmodel package manifest weights compiled classic
 python3 tools/fuzz_seeds.py
 cargo fuzz build
 for target in "$@"; do

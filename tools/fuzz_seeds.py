@@ -11,7 +11,8 @@ import models
 SEEDS = models.ROOT / "fuzz" / "seeds"
 LARGEST = 64 * 1024
 SHARED = models.OPEN.parent
-HERE = [models.ROOT / "examples", models.ROOT / "crates/coreml-onnx/tests"]
+CLASSIC = models.ROOT / "crates/coreml-classic/tests"
+HERE = [models.ROOT / "examples", models.ROOT / "crates/coreml-onnx/tests", CLASSIC]
 
 
 def main() -> None:
@@ -28,6 +29,11 @@ def main() -> None:
         for path in sorted(path for place in places for path in place.glob(pattern)):
             lay(folder, path)
         print(f"{target}: {len(list(folder.iterdir()))} seeds")
+    folder = SEEDS / "classic"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(CLASSIC.glob("**/*.mlmodel")):
+        lay(folder, path)
+    print(f"classic: {len(list(folder.iterdir()))} seeds")
 
 
 def lay(folder: Path, path: Path) -> None:

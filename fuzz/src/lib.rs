@@ -59,7 +59,7 @@ pub fn clean() {
 }
 
 /// A path of this process.
-fn folder(name: &str) -> PathBuf {
+pub fn folder(name: &str) -> PathBuf {
     fs::create_dir_all(base()).expect("storage");
     base().join(name)
 }

@@ -151,6 +151,19 @@ def fold(layer: str, mode: str, function: Callable) -> None:
         return function(x, y)
 
 
+def one_by_one(layer: str, verb: str, function: Callable, second: float) -> None:
+    @case(layer, "one_in_more_dimensions")
+    def _(net: Network):
+        x, y = net.given([41.0, 123.0]), net.given([[[second]]], name="y")
+        getattr(net.builder, f"add_{verb}_broadcastable")("fold", ["x", "y"], "out")
+        return function(x, y)
+
+
+one_by_one("divideBroadcastable", "divide", np.divide, 41.0)
+one_by_one("floorDivBroadcastable", "floor_div", np.floor_divide, 41.0)
+one_by_one("modBroadcastable", "mod", np.mod, 41.0)
+one_by_one("powBroadcastable", "pow", np.power, 2.0)
+
 fold("add", "ADD", np.add)
 fold("multiply", "MULTIPLY", np.multiply)
 

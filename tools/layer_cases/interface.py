@@ -136,6 +136,18 @@ def _(net: Network):
     return w @ x.reshape(3)
 
 
+@case("network", "declared_output_of_another_size", legacy=True)
+def _(net: Network):
+    # What the network computes is what counts.
+    x, w = net.array(1, 2, 2), net.normal(1, 1, 2, 2)
+    weight = w.transpose(2, 3, 1, 0)
+    net.builder.add_convolution(
+        "conv", 1, 1, 2, 2, 1, 1, "valid", 1, weight, None, False, input_name="x", output_name="out"
+    )
+    net.spec.description.output[0].type.multiArrayType.shape.extend([2, 1, 1])
+    return (w[0, 0] * x[0]).sum().reshape(1, 1, 1)
+
+
 @case("network", "int32_interface")
 def _(net: Network):
     x = net.given(net.rng.integers(-5, 6, (2, 3)))

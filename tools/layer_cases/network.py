@@ -49,11 +49,30 @@ def case(layer: str, name: str, **options: Any) -> Callable:
     return decorate
 
 
+def fill(message: Any, fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            getattr(message, name).SetInParent()
+            fill(getattr(message, name), value)
+        elif isinstance(value, np.ndarray):
+            getattr(message, name).floatValue.extend(value.flatten())
+        elif isinstance(value, list):
+            for item in value:
+                if isinstance(item, dict):
+                    fill(getattr(message, name).add(), item)
+                else:
+                    getattr(message, name).append(item)
+        else:
+            setattr(message, name, value)
+
+
 @dataclass
 class Network:
     case: Case
     inputs: dict[str, np.ndarray] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
+    # The shapes that inputs are declared with, where they are others than those that are given.
+    declared: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -69,6 +88,11 @@ class Network:
         self.inputs[name] = values
         return values.astype(np.float64)
 
+    def sequence(self, steps: int, *shape: int, name: str = "x") -> np.ndarray:
+        """A sequence for a network that declares one step of it. Gives all five dimensions."""
+        self.declared[name] = shape
+        return self.array(steps, 1, *shape, *(1,) * (3 - len(shape)), name=name)
+
     def image(self, height: int, width: int, color: str, name: str = "image") -> np.ndarray:
         """Gives the planes in the order that the network sees them."""
         channels = () if color == "GRAYSCALE" else (3,)
@@ -79,6 +103,20 @@ class Network:
             return pixels[None, None]
         planes = pixels.transpose(2, 0, 1)[None]
         return planes[:, ::-1] if color == "BGR" else planes
+
+    # --- layers ---------------------------------------------------------------------------------------
+
+    def add(self, kind: str, inputs: str, outputs: str = "out", into: Any = None, **fields: Any) -> Any:
+        """Adds a layer as the file has it. Names are separated by spaces; fields are numbers, lists or messages as
+        dictionaries. `into` is the network of a branch or a loop. Gives the content's message."""
+        layers = (self.builder.nn_spec if into is None else into).layers
+        layer = layers.add(name=f"{kind}_{len(layers)}", input=inputs.split(), output=outputs.split())
+        content = getattr(layer, kind)
+        content.SetInParent()
+        fill(content, fields)
+        if not self.case.legacy:
+            self.spec.specificationVersion = max(self.spec.specificationVersion, 5)
+        return content
 
     # --- weights --------------------------------------------------------------------------------------
 
@@ -141,7 +179,7 @@ class Network:
         )
 
     def array_shape(self, name: str) -> tuple[int, ...]:
-        shape = self.inputs[name].shape
+        shape = self.declared.get(name, self.inputs[name].shape)
         if name not in self.images:
             return shape
         planes = (1 if self.images[name] == "GRAYSCALE" else 3, *shape[:2])

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from .case import case, const, given, normal
+from .case import case, const, given, integers, normal, uniform
 
 
 def spatial_padding(
@@ -56,6 +56,11 @@ def conv(x, weight, bias=None, strides=None, pad_type="valid", pad=None, dilatio
     if bias is not None:
         result += bias.reshape(1, -1, *[1] * rank)
     return result
+
+
+def conv_quantized(x, weight, quant_scale, quant_bias, quantization_type="linear", nbits=8, **options):
+    spread = (-1, *[1] * (weight.ndim - 1))
+    return conv(x, weight * np.reshape(quant_scale, spread) + np.reshape(quant_bias, spread), **options)
 
 
 def conv_transpose(
@@ -187,6 +192,11 @@ CONV = [
 ]  # fmt: skip
 
 CONV_TRANSPOSE = [
+    case("conv_quantized", "one_scale", conv_quantized, x=IMAGE, weight=const(integers(0, 255, 4, 3, 3, 2, dtype="uint8")),
+         quantization_type="linear", quant_scale=np.float32(0.02), quant_bias=np.float32(-2.5), pad_type="same"),
+    case("conv_quantized", "channel_scales", conv_quantized, x=IMAGE,
+         weight=const(integers(0, 15, 4, 3, 2, 2, dtype="uint8")), quantization_type="linear", nbits=4,
+         quant_scale=const(uniform(0.05, 0.2, 4)), quant_bias=const(normal(4)), strides=[2, 1]),
     case("conv_transpose", "defaults", conv_transpose, bare=True, x=normal(1, 3, 4, 5),
          weight=const(normal(3, 2, 3, 2))),
     case("conv_transpose", "bias_strides", conv_transpose, x=normal(2, 3, 3, 4),

@@ -140,6 +140,14 @@ def binary_cases(op: str, function: Callable, with_integers: bool) -> list[Case]
         case(op, "fp16", reference, opset="iOS16", rtol=2e-3, atol=2e-3,
              x=pick(STEPS, 3, 4, dtype="fp16"), y=y(4, dtype="fp16")),
     ]  # fmt: skip
+    if op in ("floor_div", "mod"):
+        # Of these, 41 / 41 is less than 1 where an engine multiplies by the reciprocal.
+        multiples = [41.0 * x for x in range(-6, 7)]
+        cases.append(case(op, "one_divisor", reference, x=given(multiples), y=given([41.0])))
+        cases.append(case(op, "one_divisor_rank3", reference, x=given(multiples), y=given([[[41.0]]])))
+        cases.append(case(op, "one_of_each", reference, x=given([41.0]), y=41.0))
+    if op == "real_div":
+        cases.append(case(op, "one_divisor_rank3", reference, x=normal(2), y=given([[[2.5]]])))
     if with_integers:
         cases.append(
             case(op, "int32", reference, x=integers(-9, 9, 3, 4), y=y(4, dtype="int32"))

@@ -77,6 +77,12 @@ def resize(x, shape, resized_dims, interpolation_mode="LINEAR", sampling_mode="D
     return bilinear(x, *target, sampling_mode)
 
 
+def resize_rank5(x, **options):
+    outer = x.shape[:-3]
+    result = resize(x.reshape(-1, *x.shape[-3:]), **options)
+    return result.reshape(*outer, *result.shape[1:])
+
+
 def corners(box, mode, height, width, normalized, scale):
     """(top, left, bottom, right) in pixels."""
     a, b, c, d = box
@@ -89,11 +95,13 @@ def corners(box, mode, height, width, normalized, scale):
 
 
 def crop_points(start, end, count, mode):
-    """Like `grid` in the modes that align corners, for the part of an axis from `start` to `end`."""
-    assert mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"), "the others are not documented for boxes"
-    if count == 1:
-        return np.array([(start + end) / 2 if mode == "ALIGN_CORNERS" else start])
-    return start + np.arange(count) * (end - start) / (count - 1)
+    """Like `grid`, for the part of an axis from `start` to `end`."""
+    if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
+        if count == 1:
+            return np.array([(start + end) / 2 if mode == "ALIGN_CORNERS" else start])
+        return start + np.arange(count) * (end - start) / (count - 1)
+    # The others are documented for images alone; a box from 0 to size - 1 is a whole image.
+    return start + grid(end - start + 1, count, mode)
 
 
 def crop_boxes(x, boxes, images, height, width, normalized, scale, box_mode, mode, pad_value):
@@ -257,6 +265,23 @@ RESIZING = [
     case("resize", "inherited_size", resize, opset="iOS17", x=SMALL, shape=[1, 0, 6],
          resized_dims=np.uint32(2), sampling_mode="UNALIGN_CORNERS"),
     case("resize", "one_dimension", resize, opset="iOS17", x=SMALL, shape=[9, 7], resized_dims=np.uint32(1)),
+    *(
+        case("resize", f"dynamic_{name}_{mode.lower()}", resize, opset="iOS17", x=SMALL, shape=given(shape, "int32"),
+             resized_dims=np.uint32(2), sampling_mode=mode)
+        for mode in MODES
+        for name, shape in (("up", [1, 5, 7]), ("one", [2, 1]))
+    ),
+    case("resize", "dynamic_nearest", resize, opset="iOS17", x=SMALL, shape=given([7, 3], "int32"),
+         resized_dims=np.uint32(2), interpolation_mode="NEAREST_NEIGHBOR"),
+    # Each place is a whole number, which 1 / 41 is not good enough for.
+    case("resize", "dynamic_nearest_halved", resize, opset="iOS17", x=normal(1, 82), shape=given([41], "int32"),
+         resized_dims=np.uint32(1), interpolation_mode="NEAREST_NEIGHBOR"),
+    case("resize", "dynamic_inherited", resize, opset="iOS17", x=SMALL, shape=given([0, 9], "int32"),
+         resized_dims=np.uint32(2)),
+    case("resize", "rank5", resize_rank5, opset="iOS17", x=normal(2, 1, 3, 4, 5), shape=[6, 7],
+         resized_dims=np.uint32(2), sampling_mode="UNALIGN_CORNERS"),
+    case("resize", "int32", resize, opset="iOS17", x=integers(-9, 9, 1, 2, 3, 4), shape=[6, 7],
+         resized_dims=np.uint32(2), interpolation_mode="NEAREST_NEIGHBOR"),
     case("resize", "dynamic", resize, opset="iOS17", x=SMALL, shape=given([5, 3], "int32"),
          resized_dims=np.uint32(2), sampling_mode="ALIGN_CORNERS"),
 ]  # fmt: skip
@@ -284,6 +309,11 @@ CROPPING = [
          target_height=3, target_width=4, spatial_scale=0.5, sampling_mode="ALIGN_CORNERS"),
     case("crop_resize", "to_one_pixel", crop_resize, x=normal(1, 2, 5, 6), roi=rois([[1, 1, 2, 4]]),
          target_height=1, target_width=1, sampling_mode="ALIGN_CORNERS"),
+    *(
+        case("crop_resize", mode.lower(), crop_resize, x=normal(2, 2, 6, 7), roi=rois([[1, 2, 4, 5], [0, 0, 5, 6]]),
+             target_height=3, target_width=5, sampling_mode=mode)
+        for mode in MODES
+    ),
     case("crop_resize", "ios16_padded", crop_resize, opset="iOS16", x=normal(1, 2, 4, 4),
          roi=rois([[-1, 0, 4, 3]]), target_height=6, target_width=4, sampling_mode="ALIGN_CORNERS",
          pad_value=7.0),

@@ -219,6 +219,12 @@ SLICE = [
          end=given([5, 3], "int32")),
     case("slice_by_index", "dynamic_squeeze", slice_by_index, x=normal(6, 4), begin=given([4, 0], "int32"),
          end=given([5, 0], "int32"), end_mask=[False, True], squeeze_mask=[True, False]),
+    # rten panics on these where they are one slice.
+    case("slice_by_index", "rank5_negative_stride", slice_by_index, x=normal(3, 4, 2, 5, 2), begin=[-1, 1, 0, 0, 0],
+         end=[0, 4, 0, 0, 1], stride=[-1, 2, -1, -3, 1], begin_mask=[False, False, True, True, False],
+         end_mask=[False, False, True, True, False], squeeze_mask=[False, False, False, False, True]),
+    case("slice_by_index", "rank5_negative_stride_dynamic", slice_by_index, x=normal(2, 4, 1, 5, 2),
+         begin=given([0, -1, 0, 4, 0], "int32"), end=given([2, 0, 1, 0, 1], "int32"), stride=[1, -2, 1, -1, 1]),
     case("slice_by_index", "ios17", slice_by_index, opset="iOS17", x=X, begin=[0, 1, 0], end=[4, 3, 5],
          stride=[2, 1, 3]),
     case("slice_by_size", "rank3", slice_by_size, x=X, begin=[1, 0, 2], size=[2, 3, 1]),
@@ -258,6 +264,8 @@ SLICE = [
             },
         }.items()
     ),
+    case("slice_update", "rank5_negative_stride", slice_update, opset="iOS18", x=normal(2, 4, 1, 5, 2),
+         update=normal(2, 2, 1, 2, 2), begin=[0, 3, 0, 4, 0], end=[2, 0, 1, 0, 2], stride=[1, -2, 1, -3, 1]),
 ]  # fmt: skip
 
 OTHER = [

@@ -37,9 +37,10 @@ def l2_norm(x, epsilon=1e-6):
 
 
 def local_response_norm(x, size, alpha=1e-4, beta=0.75, k=1.0):
-    half = size // 2
-    squares = np.pad(np.square(x), [(0, 0), (half, half), *[(0, 0)] * (x.ndim - 2)])
-    total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
+    """As many channels on each side: coremltools' test of an even size expects that of Core ML."""
+    side = (size - 1) // 2
+    squares = np.pad(np.square(x), [(0, 0), (side, side), *[(0, 0)] * (x.ndim - 2)])
+    total = sum(squares[:, i : i + x.shape[1]] for i in range(2 * side + 1))
     return x / (k + alpha / size * total) ** beta
 
 
@@ -82,4 +83,6 @@ CASES = [
          alpha=0.5, beta=0.6, k=2.0),
     case("local_response_norm", "rank3", local_response_norm, opset="iOS17", x=normal(1, 5, 4), size=3,
          alpha=0.9, beta=1.0, k=0.5),
+    case("local_response_norm", "even", local_response_norm, x=normal(2, 6, 2, 3), size=4, alpha=0.5),
+    case("local_response_norm", "rank5", local_response_norm, x=normal(1, 5, 2, 3, 2), size=2, alpha=0.5, k=0.5),
 ]  # fmt: skip

@@ -255,12 +255,12 @@ def through_list(x, order):
     return x[order], np.array(len(x))
 
 
-def build_list(rows, **options):
-    return mb.make_list(init_length=rows, dynamic_length=False, elem_shape=(3,), dtype="fp32", **options)
+def build_list(rows, dtype="fp32"):
+    return mb.make_list(init_length=rows, dynamic_length=False, elem_shape=(3,), dtype=dtype)
 
 
-def build_list_gather(x, order):
-    rows = mb.list_scatter(ls=build_list(x.shape[0]), indices=np.arange(x.shape[0], dtype=np.int32), value=x)
+def build_list_gather(x, order, dtype="fp32"):
+    rows = mb.list_scatter(ls=build_list(x.shape[0], dtype), indices=np.arange(x.shape[0], dtype=np.int32), value=x)
     return mb.list_gather(ls=rows, indices=order), mb.list_length(ls=rows)
 
 
@@ -273,17 +273,60 @@ def build_list_read(x, order):
     return mb.stack(values=read, axis=0), mb.list_length(ls=rows)
 
 
-LIST = [
-    case(op, "rows", through_list, build=build, x=normal(4, 3), order=integers(0, 3, 3))
-    for op, build in (
-        ("make_list", build_list_gather),
-        ("list_scatter", build_list_gather),
-        ("list_gather", build_list_gather),
-        ("list_length", build_list_gather),
-        ("list_write", build_list_read),
-        ("list_read", build_list_read),
+def growing(x, steps):
+    """Squares of the rows in a list that grows, read backwards."""
+    rows = [x[i % len(x)] * i for i in range(steps[0])]
+    return np.stack(rows[::-1]), np.array(len(rows))
+
+
+def build_growing(x, steps):
+    steps = mb.squeeze(x=steps)
+    rows = mb.make_list(init_length=1, dynamic_length=True, elem_shape=(3,), dtype="fp32")
+
+    def write(i, rows):
+        row = mb.gather(x=x, indices=mb.mod(x=i, y=np.int32(2)), axis=0)
+        row = mb.mul(x=row, y=mb.cast(x=i, dtype="fp32"))
+        return mb.add(x=i, y=np.int32(1)), mb.list_write(ls=rows, index=i, value=row)
+
+    _, rows = mb.while_loop(
+        _cond=lambda i, rows: mb.less(x=i, y=steps), _body=write, loop_vars=(np.int32(0), rows)
     )
-]
+    length = mb.list_length(ls=rows)
+    last = mb.sub(x=length, y=np.int32(1))
+    order = mb.range_1d(start=last, end=np.int32(-1), step=np.int32(-1))
+    return mb.list_gather(ls=rows, indices=order), length
+
+
+def last_two(x):
+    return x[2] + x[0], np.array(3)
+
+
+def build_last_two(x):
+    """Elements whose width is known at run time only."""
+    rows = mb.make_list(init_length=1, dynamic_length=True, elem_shape=("width",), dtype="fp32")
+    for i in range(3):
+        rows = mb.list_write(ls=rows, index=np.int32(i), value=mb.gather(x=x, indices=np.int32(i), axis=0))
+    first, last = (mb.list_read(ls=rows, index=np.int32(i)) for i in (0, 2))
+    return mb.add(x=first, y=last), mb.list_length(ls=rows)
+
+
+LIST = [
+    case("while_loop", "growing_list", growing, build=build_growing, x=normal(2, 3), steps=given([5], "int32")),
+    case("list_write", "growing_elements", last_two, build=build_last_two, x=normal(3, 4)),
+    case("make_list", "int32", through_list, x=integers(-9, 9, 4, 3), order=integers(0, 3, 3),
+         build=lambda x, order: build_list_gather(x, order, "int32")),
+    *(
+        case(op, "rows", through_list, build=build, x=normal(4, 3), order=integers(0, 3, 3))
+        for op, build in (
+            ("make_list", build_list_gather),
+            ("list_scatter", build_list_gather),
+            ("list_gather", build_list_gather),
+            ("list_length", build_list_gather),
+            ("list_write", build_list_read),
+            ("list_read", build_list_read),
+        )
+    ),
+]  # fmt: skip
 
 
 def probabilities(x):

@@ -10,6 +10,9 @@ ACTIVATIONS = {
     "relu": lambda x: np.maximum(x, 0),
     "sigmoid": expit,
     "tanh": np.tanh,
+    "hard_sigmoid": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+    # With the factors that coremltools' own tests of the op on Core ML have: both are 1.
+    "scaled_tanh": np.tanh,
 }
 
 
@@ -63,37 +66,42 @@ def gru(
     return y, h
 
 
-def lstm_one_way(x, h, c, weight_ih, weight_hh, bias, direction, output_sequence, gate, cell, act):
+def lstm_one_way(
+    x, h, c, weight_ih, weight_hh, bias, peephole, direction, output_sequence, gate, cell, act, clip
+):  # fmt: skip
     bias = np.zeros(len(weight_ih)) if bias is None else bias
+    p_i, p_f, p_o = np.zeros(3) if peephole is None else np.split(peephole, 3)
 
     def step(x_t, state):
         h, c = state
         i, f, o, z = np.split(x_t @ weight_ih.T + h @ weight_hh.T + bias, 4, axis=-1)
-        c = gate(f) * c + gate(i) * cell(z)
-        return gate(o) * act(c), c
+        c = gate(f + p_f * c) * c + gate(i + p_i * c) * cell(z)
+        # coremltools' own tests of the op on Core ML: the state of the cell is clipped.
+        c = c if clip is None else np.clip(c, -clip, clip)
+        return gate(o + p_o * c) * act(c), c
 
     y, (h, c) = unroll(x, direction, output_sequence, step, (h, c))
     return y, h, c
 
 
 def lstm(
-    x, initial_h, initial_c, weight_ih, weight_hh, bias=None, weight_ih_back=None, weight_hh_back=None,
-    bias_back=None, direction="forward", output_sequence=False, recurrent_activation="sigmoid",
-    cell_activation="tanh", activation="tanh",
+    x, initial_h, initial_c, weight_ih, weight_hh, bias=None, peephole=None, weight_ih_back=None,
+    weight_hh_back=None, bias_back=None, peephole_back=None, direction="forward", output_sequence=False,
+    recurrent_activation="sigmoid", cell_activation="tanh", activation="tanh", clip=None,
 ):  # fmt: skip
-    acts = [ACTIVATIONS[name] for name in (recurrent_activation, cell_activation, activation)]
+    acts = [*(ACTIVATIONS[name] for name in (recurrent_activation, cell_activation, activation)), clip]
     if direction != "bidirectional":
         return lstm_one_way(
-            x, initial_h, initial_c, weight_ih, weight_hh, bias, direction, output_sequence, *acts
+            x, initial_h, initial_c, weight_ih, weight_hh, bias, peephole, direction, output_sequence, *acts
         )
     size = weight_hh.shape[1]
     there = lstm_one_way(
-        x, initial_h[:, :size], initial_c[:, :size], weight_ih, weight_hh, bias, "forward",
+        x, initial_h[:, :size], initial_c[:, :size], weight_ih, weight_hh, bias, peephole, "forward",
         output_sequence, *acts,
     )  # fmt: skip
     back = lstm_one_way(
-        x, initial_h[:, size:], initial_c[:, size:], weight_ih_back, weight_hh_back, bias_back, "reverse",
-        output_sequence, *acts,
+        x, initial_h[:, size:], initial_c[:, size:], weight_ih_back, weight_hh_back, bias_back,
+        peephole_back, "reverse", output_sequence, *acts,
     )  # fmt: skip
     # Here, unlike in a layer that only goes backwards, outputs are put back in the order of the inputs.
     return tuple(np.concatenate(pair, -1) for pair in zip(there, (back[0][::-1], *back[1:])))
@@ -112,6 +120,7 @@ def states(*names: str, batch: int = 2, size: int = 4) -> dict:
     return {name: normal(batch, size) for name in names}
 
 
+PEEPHOLE = {"peephole": const(normal(12))}
 X = {"x": normal(5, 2, 3)}
 H = states("initial_h")
 HC = states("initial_h", "initial_c")
@@ -142,6 +151,23 @@ LSTM = {
         "cell_activation": "sigmoid",
         "activation": "relu",
     },
+    "peephole": X | HC | weights(4) | PEEPHOLE | {"output_sequence": True},
+    "clip": X | HC | weights(4) | {"output_sequence": True, "clip": 0.3},
+    "peephole_clip_reverse": X
+    | HC
+    | weights(4)
+    | PEEPHOLE
+    | {"output_sequence": True, "clip": 0.5, "direction": "reverse"},
+    "bidirectional_peephole_clip": X
+    | BOTH_HC
+    | BOTH
+    | PEEPHOLE
+    | {"peephole_back": const(normal(12)), "direction": "bidirectional", "output_sequence": True, "clip": 0.4},
+    "hard_sigmoid_scaled_tanh": X
+    | HC
+    | weights(4)
+    | {"output_sequence": True, "recurrent_activation": "hard_sigmoid", "activation": "scaled_tanh"},
+    "linear": X | HC | weights(4) | {"output_sequence": True, "activation": "linear"},
     "ios17": X | HC | weights(4) | {"output_sequence": True, "opset": "iOS17"},
 }
 GRU = {
@@ -153,6 +179,7 @@ GRU = {
     | H
     | weights(3)
     | {"output_sequence": True, "recurrent_activation": "tanh", "activation": "sigmoid"},
+    "reverse_last_only": X | H | weights(3) | {"direction": "reverse", "output_sequence": False},
     "ios17": X | H | weights(3) | {"output_sequence": True, "opset": "iOS17"},
     "ios18_reset_after": X
     | H
@@ -169,6 +196,8 @@ RNN = {
     "reverse_sequence": X | H | weights(1) | {"direction": "reverse", "output_sequence": True},
     "reverse_last_only": X | H | weights(1) | {"direction": "reverse", "output_sequence": False},
     "relu": X | H | weights(1) | {"activation": "relu", "output_sequence": True},
+    "linear": X | H | weights(1) | {"activation": "linear", "output_sequence": True},
+    "scaled_tanh": X | H | weights(1) | {"activation": "scaled_tanh", "output_sequence": True},
     "ios17_sigmoid": X | H | weights(1) | {"activation": "sigmoid", "opset": "iOS17"},
 }
 

@@ -3,7 +3,7 @@
 import numpy as np
 from coremltools.converters.mil import Builder as mb
 
-from .case import case, const, given, integers, normal
+from .case import booleans, case, const, given, integers, normal
 
 
 def expand_dims(x, axes):
@@ -211,6 +211,11 @@ MOVING = [
          lengths=given([2, 5, 0], "int32"), seq_axis=1, batch_axis=0),
     case("reverse_sequence", "time_first", reverse_sequence, opset="iOS17", x=normal(5, 3),
          lengths=given([3, 1, 4], "int32"), seq_axis=0, batch_axis=1),
+    case("reverse_sequence", "negative_axes", reverse_sequence, x=normal(2, 3, 4, 2),
+         lengths=given([4, 0, 2], "int32"), seq_axis=-2, batch_axis=-3),
+    case("reverse_sequence", "int32", reverse_sequence, x=integers(-9, 9, 2, 6), lengths=given([5, 3], "int32"),
+         seq_axis=1),
+    case("reverse_sequence", "bool", reverse_sequence, x=booleans(2, 6), lengths=given([6, 3], "int32"), seq_axis=1),
     case("sliding_windows", "defaults", sliding_windows, bare=True, x=normal(3, 7), axis=1, size=3),
     case("sliding_windows", "stride", sliding_windows, x=normal(2, 9, 2), axis=1, size=4, stride=2),
     case("sliding_windows", "negative_axis", sliding_windows, x=normal(6, 2), axis=-2, size=2, stride=3),
@@ -227,6 +232,10 @@ MOVING = [
          downscale_factor=np.uint32(3)),
     case("space_to_batch", "padded", space_to_batch, x=normal(2, 1, 3, 4), block_shape=[2, 3],
          paddings=[[1, 0], [0, 2]]),
+    case("space_to_batch", "plain", space_to_batch, x=normal(1, 3, 4, 6), block_shape=[2, 2],
+         paddings=[[0, 0], [0, 0]]),
+    case("batch_to_space", "plain", batch_to_space, x=normal(8, 3, 2, 1), block_shape=[2, 2],
+         crops=[[0, 0], [0, 0]]),
     case("batch_to_space", "cropped", batch_to_space, x=normal(12, 1, 3, 2), block_shape=[2, 3],
          crops=[[1, 0], [0, 2]]),
 ]  # fmt: skip
@@ -235,6 +244,8 @@ JOINING = [
     case("concat", "axis_1", concat, values=[normal(2, 3, 4), normal(2, 1, 4), normal(2, 2, 4)], axis=1),
     case("concat", "negative", concat, values=[normal(2, 3), normal(2, 5)], axis=-1),
     case("concat", "with_constant", concat, values=[normal(2, 3), const(normal(1, 3))], axis=0),
+    case("concat", "scalars", lambda x: np.array([x.max(), x.min()]), x=normal(2, 3),
+         build=lambda x: mb.concat(values=[mb.reduce_max(x=x), mb.reduce_min(x=x)], axis=0)),
     case("concat", "one", concat, values=[normal(2, 3)], axis=0),
     case("concat", "int32", concat, values=[integers(-9, 9, 3), integers(-9, 9, 2)], axis=0),
     case("concat", "interleave", concat, values=[normal(3, 2), normal(3, 2)], axis=0, interleave=True),

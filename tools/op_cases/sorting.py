@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .case import Tensor, case, distinct, integers, normal
+from .case import Tensor, case, distinct, given, integers, normal
 
 
 def argsort(x, axis=-1, ascending=False):
@@ -28,7 +28,8 @@ def overlap(a, b):
     low = np.maximum(a[:2] - a[2:] / 2, b[:2] - b[2:] / 2)
     high = np.minimum(a[:2] + a[2:] / 2, b[:2] + b[2:] / 2)
     common = np.prod(np.maximum(high - low, 0))
-    return common / (np.prod(a[2:]) + np.prod(b[2:]) - common)
+    whole = np.prod(a[2:]) + np.prod(b[2:]) - common
+    return common / whole if whole > 0 else 0.0
 
 
 def suppress(boxes, scores, iou_threshold, score_threshold, max_boxes, per_class):
@@ -76,7 +77,7 @@ def crowded_boxes(batch: int, count: int, coordinates_last: bool = True) -> Tens
         centres = rng.uniform(0, 4, (batch, count, 2))
         sizes = rng.uniform(1, 3, (batch, count, 2))
         boxes = np.concatenate([centres, sizes], -1)
-        return boxes if coordinates_last else boxes.swapaxes(1, 2)
+        return boxes if coordinates_last else np.ascontiguousarray(boxes.swapaxes(1, 2))
 
     return Tensor(draw, "fp32")
 
@@ -117,6 +118,14 @@ CASES = [
          iou_threshold=0.05, score_threshold=0.4, max_boxes=8, per_class_suppression=False),
     case("non_maximum_suppression", "nothing_above", non_maximum_suppression, **NMS,
          iou_threshold=0.3, score_threshold=0.9, max_boxes=3),
+    case("non_maximum_suppression", "one_class", non_maximum_suppression, boxes=crowded_boxes(1, 20),
+         scores=different_scores(1, 20, 1), iou_threshold=0.3, score_threshold=0.1, max_boxes=12),
+    case("non_maximum_suppression", "points", non_maximum_suppression,
+         boxes=given([[[1, 1, 0, 0], [1, 1, 0, 0], [2, 2, 1, 1]]]), scores=given([[[0.9], [0.8], [0.7]]]),
+         iou_threshold=0.5, score_threshold=0.1, max_boxes=3),
+    case("non_maximum_suppression", "ios17_per_class", non_maximum_suppression_ios17, opset="iOS17",
+         boxes=crowded_boxes(2, 9, coordinates_last=False), scores=different_scores(2, 3, 9),
+         iou_threshold=0.1, max_boxes=6, per_class_suppression=True),
     case("non_maximum_suppression", "ios17", non_maximum_suppression_ios17, opset="iOS17",
          boxes=crowded_boxes(1, 6, coordinates_last=False), scores=different_scores(1, 2, 6),
          iou_threshold=0.2, max_boxes=2, per_class_suppression=False),

@@ -1,12 +1,14 @@
 //! Reads and validates Core ML models.
 //!
 //! [`Model::open`] takes a `.mlmodel` file, a `.mlpackage` or a compiled `.mlmodelc` folder and gives its schema,
-//! its metadata and, for an ML Program or a neural network, its operations. Weights are memory-mapped and referred
-//! to; nothing copies them to look at them. What [`Model::open`] returns is checked: every reference resolves, every
-//! weight lies inside its file and has the size that its type says.
+//! its metadata and what it is made of: the operations of an ML Program or a neural network, the parameters of a
+//! classic model, the stages of a pipeline. Weights are memory-mapped and referred to; nothing copies them to look at
+//! them. What [`Model::open`] returns is checked: every reference resolves, every weight lies inside its file and has
+//! the size that its type says.
 //!
 //! This crate knows nothing of engines or of ONNX.
 
+pub mod classic;
 mod compiled;
 mod description;
 mod dtype;

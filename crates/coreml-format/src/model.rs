@@ -2,7 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{ReadError, mil::Program, nn::NeuralNetwork, schema::Schema};
+use crate::{
+    ReadError,
+    classic::{Classic, Pipeline},
+    mil::Program,
+    nn::NeuralNetwork,
+    schema::Schema,
+};
 
 /// A model: where it came from, what it takes and gives, and what it does.
 #[derive(Clone, Debug)]
@@ -25,11 +31,31 @@ pub enum ModelKind {
     Program(Program),
     /// A neural network, classifier or regressor of the older layer format.
     NeuralNetwork(NeuralNetwork),
+    /// A classic model: linear, of trees, of neighbours, or one that transforms features.
+    Classic(Box<Classic>),
+    /// Several models, one after the other; or one that is a file of its own.
+    Pipeline(Pipeline),
     /// A compiled `.mlmodelc` of which the description alone can be read, and why: its content is Apple's own. A compiled
     /// ML Program whose text can be read is a [`ModelKind::Program`].
     Compiled(String),
-    /// Any other type, by its name in `Model.proto`, such as `treeEnsembleRegressor`.
+    /// Any other type, by its name in `Model.proto`, such as `textClassifier`: Apple's own, or not described anywhere.
     Other(&'static str),
+}
+
+impl ModelKind {
+    /// The name of the type in `Model.proto`, such as `treeEnsembleRegressor`; or `compiled`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ModelKind::Program(_) => "mlProgram",
+            ModelKind::NeuralNetwork(network) if network.classifier.is_some() => "neuralNetworkClassifier",
+            ModelKind::NeuralNetwork(network) if network.regressor => "neuralNetworkRegressor",
+            ModelKind::NeuralNetwork(_) => "neuralNetwork",
+            ModelKind::Classic(classic) => classic.name(),
+            ModelKind::Pipeline(pipeline) => pipeline.kind.name(),
+            ModelKind::Compiled(_) => "compiled",
+            ModelKind::Other(name) => name,
+        }
+    }
 }
 
 impl Model {

@@ -35,6 +35,18 @@ pub(crate) fn open(path: &Path) -> Result<Model, ReadError> {
     })
 }
 
+/// Opens what a model links to: `read` reads a file, or the model in a package.
+pub(crate) fn open_linked(
+    path: &Path,
+    read: impl FnOnce(&Path) -> Result<Model, ReadError>,
+) -> Result<Model, ReadError> {
+    match path {
+        path if path.join(MANIFEST).exists() => read(&root_model(path)?),
+        path if path.is_dir() => compiled::read(path),
+        path => read(path),
+    }
+}
+
 /// What the user may have meant by a path where nothing is.
 fn hint(path: &Path) -> String {
     let like = |extension| {

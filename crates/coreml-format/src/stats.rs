@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::{
     Model, ModelKind, Tensor,
+    classic::{Classic, Pipeline},
     mil::{Argument, Block, Op, Program, Value},
     nn::{NeuralNetwork, Weight},
 };
@@ -39,21 +40,28 @@ pub fn operations(model: &Model) -> BTreeMap<&str, BTreeMap<&str, usize>> {
         }
         ModelKind::NeuralNetwork(network) => {
             let mut kinds = BTreeMap::new();
-            for layer in &network.layers {
-                *kinds.entry(layer.kind.name()).or_default() += 1;
-            }
+            NeuralNetwork::visit(&network.layers, &mut |layer| *kinds.entry(layer.kind.name()).or_default() += 1);
             [("main", kinds)].into()
         }
-        ModelKind::Compiled(_) | ModelKind::Other(_) => BTreeMap::new(),
+        ModelKind::Classic(_) | ModelKind::Pipeline(_) | ModelKind::Compiled(_) | ModelKind::Other(_) => {
+            BTreeMap::new()
+        }
     }
 }
 
 /// How much there is of each type of weight, by its name: that of an element type (`fp16`), or of a neural network's
-/// way to quantise (`8-bit linear`, `4-bit table`). Constants with fewer than 10 elements are no weights.
+/// way to quantise (`8-bit linear`, `4-bit table`). Constants with fewer than 10 elements are no weights. Those of a
+/// classic model are called `parameters`, and a pipeline has those of its stages together.
 pub fn weights(model: &Model) -> BTreeMap<String, Amount> {
     match &model.kind {
         ModelKind::Program(program) => program_weights(program),
         ModelKind::NeuralNetwork(network) => network_weights(network),
+        ModelKind::Classic(classic) => classic_weights(classic),
+        ModelKind::Pipeline(pipeline) => each_stage(pipeline, weights, |amount, more| {
+            amount.tensors += more.tensors;
+            amount.elements += more.elements;
+            amount.bytes += more.bytes;
+        }),
         ModelKind::Compiled(_) | ModelKind::Other(_) => BTreeMap::new(),
     }
 }
@@ -76,7 +84,8 @@ pub fn compression(model: &Model) -> BTreeMap<String, usize> {
             .filter(|(name, _)| name.contains("-bit"))
             .map(|(name, amount)| (name, amount.tensors))
             .collect(),
-        ModelKind::Compiled(_) | ModelKind::Other(_) => BTreeMap::new(),
+        ModelKind::Pipeline(pipeline) => each_stage(pipeline, compression, |count, more| *count += more),
+        ModelKind::Classic(_) | ModelKind::Compiled(_) | ModelKind::Other(_) => BTreeMap::new(),
     }
 }
 
@@ -114,7 +123,9 @@ fn program_weights(program: &Program) -> BTreeMap<String, Amount> {
 
 fn network_weights(network: &NeuralNetwork) -> BTreeMap<String, Amount> {
     let mut amounts = BTreeMap::new();
-    for weight in network.layers.iter().flat_map(|layer| layer.kind.weights()) {
+    let mut all = Vec::new();
+    NeuralNetwork::visit(&network.layers, &mut |layer| all.extend(layer.kind.weights()));
+    for weight in all {
         let (name, elements, bytes) = match weight {
             Weight::Float(tensor) => (tensor.dtype().name().to_owned(), tensor.count(), tensor.bytes().len()),
             Weight::Linear { packed, bits, .. } => {
@@ -127,6 +138,27 @@ fn network_weights(network: &NeuralNetwork) -> BTreeMap<String, Amount> {
         }
     }
     amounts
+}
+
+/// One tensor for all that a classic model has learnt.
+fn classic_weights(classic: &Classic) -> BTreeMap<String, Amount> {
+    match classic.parameters() {
+        (0, _) => BTreeMap::new(),
+        (elements, bytes) => [("parameters".to_owned(), Amount { tensors: 1, elements, bytes })].into(),
+    }
+}
+
+/// What each stage has, added up by name.
+fn each_stage<T: Default>(
+    pipeline: &Pipeline,
+    of: impl Fn(&Model) -> BTreeMap<String, T>,
+    add: impl Fn(&mut T, T),
+) -> BTreeMap<String, T> {
+    let mut all = BTreeMap::new();
+    for (name, more) in pipeline.stages.iter().flat_map(|stage| of(&stage.model)) {
+        add(all.entry(name).or_default(), more);
+    }
+    all
 }
 
 fn unpacked(packed: &[u8], bits: u32) -> usize {

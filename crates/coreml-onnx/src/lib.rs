@@ -42,7 +42,7 @@ pub struct LowerOptions {
 pub struct Lowered {
     /// The graph and its weights.
     pub model: OnnxModel,
-    /// Inputs, outputs and states as the model declares them.
+    /// Inputs, outputs and states as the model declares them; a network's output with the shape that it gives.
     pub interface: Interface,
     /// One for each input feature, in the model's order.
     pub inputs: Vec<InputBinding>,

@@ -98,7 +98,7 @@ fn floats(n: usize) -> Weight {
     Weight::Float(Tensor::new(DType::Float32, vec![n], vec![0; 4 * n].into()).unwrap())
 }
 
-fn convolution() -> Convolution {
+fn convolution() -> Convolution<2> {
     Convolution {
         output_channels: 4,
         kernel_channels: 2,
@@ -106,7 +106,7 @@ fn convolution() -> Convolution {
         kernel_size: [3, 3],
         stride: [1, 1],
         dilation: [1, 1],
-        padding: Padding::Valid([0; 4]),
+        padding: Padding::Valid([[0; 2]; 2]),
         is_deconvolution: false,
         output_shape: vec![],
         weights: floats(72),
@@ -114,12 +114,12 @@ fn convolution() -> Convolution {
     }
 }
 
-fn pooling() -> Pooling {
+fn pooling() -> Pooling<2> {
     Pooling {
         kind: PoolingKind::Max,
         kernel_size: [2, 2],
         stride: [1, 1],
-        padding: Padding::Valid([0; 4]),
+        padding: Padding::Valid([[0; 2]; 2]),
         average_excludes_padding: false,
         global: false,
     }
@@ -167,9 +167,9 @@ fn convolutions_that_do_not_fit() {
     );
     let huge = Convolution { stride: [u64::MAX, 1], ..convolution() };
     check(x, conv(huge), expect![[r#"convolution "one": one of its sizes is 0 or too large"#]]);
-    let huge = Convolution { padding: Padding::Valid([u64::MAX; 4]), ..convolution() };
+    let huge = Convolution { padding: Padding::Valid([[u64::MAX; 2]; 2]), ..convolution() };
     check(x, conv(huge), expect![[r#"convolution "one": its padding is too large"#]]);
-    let huge = Convolution { padding: Padding::Valid([1 << 30; 4]), ..convolution() };
+    let huge = Convolution { padding: Padding::Valid([[1 << 30; 2]; 2]), ..convolution() };
     check(
         x,
         conv(huge),
@@ -185,7 +185,7 @@ fn deconvolutions_that_do_not_fit() {
     let conv = |c| LayerKind::Convolution(c);
     let x: &[usize] = &[1, 2, 5, 5];
     check(x, conv(transposed()), expect!["y F32[1,4,7,7]"]);
-    let cropped = Convolution { padding: Padding::Valid([4, 3, 0, 0]), ..transposed() };
+    let cropped = Convolution { padding: Padding::Valid([[4, 3], [0, 0]]), ..transposed() };
     check(x, conv(cropped), expect![[r#"convolution "one": its padding leaves 0 elements of axis 2"#]]);
     let grouped = Convolution { groups: 4, ..transposed() };
     check(x, conv(grouped), expect![[r#"convolution "one": its 2 input channels cannot be divided into 4 groups"#]]);
@@ -202,12 +202,12 @@ fn poolings_that_do_not_fit() {
     let pool = |p| LayerKind::Pooling(p);
     let x: &[usize] = &[1, 2, 5, 5];
     check(x, pool(pooling()), expect!["y F32[1,2,4,4]"]);
-    let padded = Pooling { padding: Padding::Valid([2, 0, 0, 0]), ..pooling() };
+    let padded = Pooling { padding: Padding::Valid([[2, 0], [0, 0]]), ..pooling() };
     check(x, pool(padded), expect![[r#"pooling "one": its padding of 2 and 0 is not smaller than its window of 2"#]]);
     let outside =
         Pooling { kernel_size: [1, 1], stride: [3, 1], padding: Padding::IncludeLastPixel([0, 0]), ..pooling() };
     check(x, pool(outside), expect![[r#"pooling "one": its last window lies outside its input of 5 elements"#]]);
-    let padded = Pooling { global: true, padding: Padding::Valid([1, 0, 0, 0]), ..pooling() };
+    let padded = Pooling { global: true, padding: Padding::Valid([[1, 0], [0, 0]]), ..pooling() };
     check(x, pool(padded), expect![[r#"pooling "one": a global pooling cannot have padding"#]]);
 }
 
@@ -290,14 +290,14 @@ fn other_layers_that_do_not_fit() {
 
 #[test]
 fn unsupported_layers_are_reported_at_once() {
-    let mut model = network(&[4], LayerKind::Other("lrn"));
+    let custom = || LayerKind::Custom { class_name: "Swish".to_owned(), weights: Vec::new() };
+    let mut model = network(&[4], custom());
     let (network, _) = parts(&mut model);
-    let (first, second) =
-        (network.layers[0].clone(), Layer { kind: LayerKind::Other("gru"), ..network.layers[0].clone() });
-    network.layers.extend([first, second]);
+    let more = [custom(), LayerKind::Copy].map(|kind| Layer { kind, ..network.layers[0].clone() });
+    network.layers.extend(more);
     let Err(LowerError::Unsupported(missing)) = lower(&model, &LowerOptions::default()) else { panic!() };
     let shown: Vec<String> = missing.iter().map(ToString::to_string).collect();
-    assert_eq!(shown, ["gru x1 (one)", "lrn x2 (one, one)"]);
+    assert_eq!(shown, ["custom layer Swish x2 (one, one)"]);
 }
 
 #[test]
@@ -338,10 +338,10 @@ fn sizes_known_at_run_time() {
         model
     };
     let conv = |padding| LayerKind::Convolution(Convolution { padding, ..convolution() });
-    check_model(&flexible(&[0, 2, 0, 0], conv(Padding::Valid([0; 4]))), expect!["y F32[?,4,?,?]"]);
+    check_model(&flexible(&[0, 2, 0, 0], conv(Padding::Valid([[0; 2]; 2]))), expect!["y F32[?,4,?,?]"]);
     check_model(&flexible(&[1, 2, 0, 5], conv(Padding::Same { top_left: true })), expect!["y F32[1,4,?,5]"]);
     check_model(
-        &flexible(&[0, 0, 2, 5, 5], conv(Padding::Valid([0; 4]))),
+        &flexible(&[0, 0, 2, 5, 5], conv(Padding::Valid([[0; 2]; 2]))),
         expect![[
             r#"convolution "one": of its shape [?, ?, 4, 3, 3] more than one dimension is known at run time only"#
         ]],
@@ -350,7 +350,7 @@ fn sizes_known_at_run_time() {
         Convolution { is_deconvolution: true, padding: Padding::Same { top_left: false }, ..convolution() };
     check_model(
         &flexible(&[1, 2, 0, 5], LayerKind::Convolution(transposed)),
-        expect![[r#"convolution "one": its height and width must be fixed for this padding"#]],
+        expect![[r#"convolution "one": its spatial sizes must be fixed for this padding"#]],
     );
     check_model(&flexible(&[0, 3], LayerKind::ReshapeStatic { target_shape: vec![-1, 1, 3] }), expect!["y F32[?,1,3]"]);
 }

@@ -252,6 +252,8 @@ impl ANEManager {
         let shared = &*self.shared;
         let mut reservation = None;
         let model = CoreMlModel::load_within(path, &loading.key.load, |weights, working_set| {
+            // A pipeline asks again for all that is loaded and what comes next; it must not be counted twice.
+            reservation = None;
             reservation = Some(shared.reserve_weights(path, weights, working_set)?);
             Ok(())
         })?;

@@ -1,64 +1,249 @@
 //! Names of the layers, and their field numbers in `NeuralNetworkLayer`.
 
-use super::{Activation, LayerKind, Weight};
+use super::{
+    Activation, Distribution, Elementwise, Gates, Layer, LayerKind, Moments, Operation, Recurrent, Reduction, Weight,
+};
 
 impl LayerKind {
     /// The name in `NeuralNetwork.proto`: `convolution`, `softmaxND`.
+    #[rustfmt::skip]
     pub fn name(&self) -> &'static str {
         match self {
             LayerKind::Convolution(_) => "convolution",
+            LayerKind::Convolution3d(_) => "convolution3d",
             LayerKind::Pooling(_) => "pooling",
+            LayerKind::Pooling3d(_) => "pooling3d",
+            LayerKind::GlobalPooling3d(_) => "globalPooling3d",
             LayerKind::Activation(_) => "activation",
+            LayerKind::ClampedRelu { .. } => "clampedReLU",
+            LayerKind::Gelu { .. } => "gelu",
             LayerKind::InnerProduct { .. } => "innerProduct",
-            LayerKind::Scale { .. } => "scale",
+            LayerKind::Embedding { .. } => "embedding",
+            LayerKind::EmbeddingNd { .. } => "embeddingND",
+            LayerKind::BatchedMatmul { .. } => "batchedMatmul",
+            LayerKind::Dot { .. } => "dot",
+            LayerKind::Batchnorm(_) => "batchnorm",
             LayerKind::Mvn { .. } => "mvn",
+            LayerKind::L2Normalize { .. } => "l2normalize",
+            LayerKind::Lrn { .. } => "lrn",
+            LayerKind::LayerNormalization { .. } => "layerNormalization",
+            LayerKind::Softmax => "softmax",
+            LayerKind::SoftmaxNd { .. } => "softmaxND",
+            LayerKind::Crop { .. } => "crop",
+            LayerKind::Padding { .. } => "padding",
+            LayerKind::ConstantPad(_) => "constantPad",
+            LayerKind::Upsample(_) => "upsample",
+            LayerKind::ResizeBilinear { .. } => "resizeBilinear",
+            LayerKind::CropResize(_) => "cropResize",
+            LayerKind::Unary(_) => "unary",
+            LayerKind::Elementwise(function) => function.name(),
+            LayerKind::Clip { .. } => "clip",
             LayerKind::Add { .. } => "add",
             LayerKind::Multiply { .. } => "multiply",
-            LayerKind::AddBroadcastable => "addBroadcastable",
-            LayerKind::MultiplyBroadcastable => "multiplyBroadcastable",
-            LayerKind::BatchedMatmul { .. } => "batchedMatmul",
-            LayerKind::Gelu { .. } => "gelu",
-            LayerKind::SoftmaxNd { .. } => "softmaxND",
-            LayerKind::Softmax => "softmax",
-            LayerKind::ReshapeStatic { .. } => "reshapeStatic",
-            LayerKind::Transpose { .. } => "transpose",
-            LayerKind::ExpandDims { .. } => "expandDims",
+            LayerKind::Average => "average",
+            LayerKind::Max => "max",
+            LayerKind::Min => "min",
+            LayerKind::Operation { operation, .. } => operation.name(),
+            LayerKind::WhereBroadcastable => "whereBroadcastable",
+            LayerKind::Scale { .. } => "scale",
+            LayerKind::Bias { .. } => "bias",
+            LayerKind::Reduce { .. } => "reduce",
+            LayerKind::ReduceNd { reduction, .. } => reduction.name(),
+            LayerKind::ArgMax { .. } => "argMax",
+            LayerKind::ArgMin { .. } => "argMin",
+            LayerKind::ArgSort { .. } => "argSort",
+            LayerKind::TopK { .. } => "topK",
+            LayerKind::CumSum { .. } => "cumSum",
+            LayerKind::LoadConstant { .. } => "loadConstant",
             LayerKind::LoadConstantNd { .. } => "loadConstantND",
-            LayerKind::EmbeddingNd { .. } => "embeddingND",
-            LayerKind::Other(name) => name,
+            LayerKind::Fill { shape, .. } => shape.of("fillLike", "fillStatic", "fillDynamic"),
+            LayerKind::RangeStatic { .. } => "rangeStatic",
+            LayerKind::RangeDynamic { .. } => "rangeDynamic",
+            LayerKind::Random { distribution: Distribution::Normal { .. }, shape, .. } => {
+                shape.of("randomNormalLike", "randomNormalStatic", "randomNormalDynamic")
+            }
+            LayerKind::Random { distribution: Distribution::Uniform { .. }, shape, .. } => {
+                shape.of("randomUniformLike", "randomUniformStatic", "randomUniformDynamic")
+            }
+            LayerKind::Random { distribution: Distribution::Bernoulli { .. }, shape, .. } => {
+                shape.of("randomBernoulliLike", "randomBernoulliStatic", "randomBernoulliDynamic")
+            }
+            LayerKind::CategoricalDistribution { .. } => "categoricalDistribution",
+            LayerKind::OneHot { .. } => "oneHot",
+            LayerKind::Reshape { .. } => "reshape",
+            LayerKind::ReshapeStatic { .. } => "reshapeStatic",
+            LayerKind::ReshapeDynamic => "reshapeDynamic",
+            LayerKind::ReshapeLike => "reshapeLike",
+            LayerKind::RankPreservingReshape { .. } => "rankPreservingReshape",
+            LayerKind::Flatten { .. } => "flatten",
+            LayerKind::FlattenTo2d { .. } => "flattenTo2D",
+            LayerKind::Squeeze { .. } => "squeeze",
+            LayerKind::ExpandDims { .. } => "expandDims",
+            LayerKind::Permute { .. } => "permute",
+            LayerKind::Transpose { .. } => "transpose",
+            LayerKind::BroadcastTo(shape) => shape.of("broadcastToLike", "broadcastToStatic", "broadcastToDynamic"),
+            LayerKind::GetShape => "getShape",
+            LayerKind::ReorganizeData { .. } => "reorganizeData",
+            LayerKind::Concat { .. } => "concat",
+            LayerKind::ConcatNd { .. } => "concatND",
+            LayerKind::Stack { .. } => "stack",
+            LayerKind::Split { .. } => "split",
+            LayerKind::SplitNd { .. } => "splitND",
+            LayerKind::Slice { .. } => "slice",
+            LayerKind::SliceStatic(_) => "sliceStatic",
+            LayerKind::SliceDynamic(_) => "sliceDynamic",
+            LayerKind::SliceBySize { .. } => "sliceBySize",
+            LayerKind::SlidingWindows { .. } => "slidingWindows",
+            LayerKind::Tile { .. } => "tile",
+            LayerKind::SequenceRepeat { .. } => "sequenceRepeat",
+            LayerKind::Reverse { .. } => "reverse",
+            LayerKind::ReverseSeq { .. } => "reverseSeq",
+            LayerKind::Gather { .. } => "gather",
+            LayerKind::GatherNd => "gatherND",
+            LayerKind::GatherAlongAxis { .. } => "gatherAlongAxis",
+            LayerKind::Scatter { .. } => "scatter",
+            LayerKind::ScatterNd { .. } => "scatterND",
+            LayerKind::ScatterAlongAxis { .. } => "scatterAlongAxis",
+            LayerKind::WhereNonZero => "whereNonZero",
+            LayerKind::MatrixBandPart { .. } => "matrixBandPart",
+            LayerKind::LowerTriangular { .. } => "lowerTriangular",
+            LayerKind::UpperTriangular { .. } => "upperTriangular",
+            LayerKind::NonMaximumSuppression(_) => "NonMaximumSuppression",
+            LayerKind::SimpleRecurrent(_) => "simpleRecurrent",
+            LayerKind::Gru(_) => "gru",
+            LayerKind::UniDirectionalLstm(_) => "uniDirectionalLSTM",
+            LayerKind::BiDirectionalLstm(_) => "biDirectionalLSTM",
+            LayerKind::Copy => "copy",
+            LayerKind::Branch { .. } => "branch",
+            LayerKind::Loop(_) => "loop",
+            LayerKind::LoopBreak => "loopBreak",
+            LayerKind::LoopContinue => "loopContinue",
+            LayerKind::Custom { .. } => "custom",
         }
     }
 
-    /// Every weight of the layer, biases too.
+    /// The layers of its branches, of its condition and its body.
+    pub fn nested(&self) -> Vec<&[Layer]> {
+        match self {
+            LayerKind::Branch { if_branch, else_branch } => vec![if_branch, else_branch],
+            LayerKind::Loop(params) => {
+                let condition = params.condition.as_ref().map(|(layers, _)| &layers[..]);
+                condition.into_iter().chain([&params.body[..]]).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Every weight of the layer, biases too, without those of nested layers.
     pub fn weights(&self) -> Vec<&Weight> {
-        let (first, second) = match self {
-            LayerKind::Convolution(convolution) => (Some(&convolution.weights), convolution.bias.as_ref()),
-            LayerKind::Activation(Activation::Prelu { alpha }) => (Some(alpha), None),
-            LayerKind::Activation(Activation::ParametricSoftplus { alpha, beta }) => (Some(alpha), Some(beta)),
-            LayerKind::InnerProduct { weights, bias, .. } | LayerKind::EmbeddingNd { weights, bias, .. } => {
-                (Some(weights), bias.as_ref())
-            }
-            LayerKind::Scale { scale, bias, .. } => (Some(scale), bias.as_ref()),
-            LayerKind::BatchedMatmul { weights, bias, .. } => {
-                (weights.as_ref().map(|(_, _, weights)| weights), bias.as_ref())
-            }
-            LayerKind::LoadConstantNd { data, .. } => (Some(data), None),
-            LayerKind::Pooling(_)
-            | LayerKind::Activation(_)
-            | LayerKind::Mvn { .. }
-            | LayerKind::Add { .. }
-            | LayerKind::Multiply { .. }
-            | LayerKind::AddBroadcastable
-            | LayerKind::MultiplyBroadcastable
-            | LayerKind::Gelu { .. }
-            | LayerKind::SoftmaxNd { .. }
-            | LayerKind::Softmax
-            | LayerKind::ReshapeStatic { .. }
-            | LayerKind::Transpose { .. }
-            | LayerKind::ExpandDims { .. }
-            | LayerKind::Other(_) => (None, None),
-        };
-        first.into_iter().chain(second).collect()
+        match self {
+            LayerKind::Convolution(params) => with_bias(&params.weights, &params.bias),
+            LayerKind::Convolution3d(params) => with_bias(&params.weights, &params.bias),
+            LayerKind::InnerProduct { weights, bias, .. }
+            | LayerKind::Embedding { weights, bias, .. }
+            | LayerKind::EmbeddingNd { weights, bias, .. }
+            | LayerKind::Scale { scale: weights, bias, .. }
+            | LayerKind::BatchedMatmul { weights: Some((_, _, weights)), bias, .. } => with_bias(weights, bias),
+            LayerKind::Activation(Activation::Prelu { alpha }) => vec![alpha],
+            LayerKind::Activation(Activation::ParametricSoftplus { alpha, beta }) => vec![alpha, beta],
+            LayerKind::Batchnorm(params) => match &params.moments {
+                Moments::Stored { mean, variance } => vec![&params.gamma, &params.beta, mean, variance],
+                Moments::OfBatch | Moments::OfInstance => vec![&params.gamma, &params.beta],
+            },
+            LayerKind::LayerNormalization { gamma, beta, .. } => vec![gamma, beta],
+            LayerKind::Bias { bias, .. } => vec![bias],
+            LayerKind::LoadConstant { data, .. } | LayerKind::LoadConstantNd { data, .. } => vec![data],
+            LayerKind::SimpleRecurrent(params)
+            | LayerKind::Gru(params)
+            | LayerKind::UniDirectionalLstm(params)
+            | LayerKind::BiDirectionalLstm(params) => params.weights(),
+            LayerKind::Custom { weights, .. } => weights.iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn with_bias<'a>(weights: &'a Weight, bias: &'a Option<Weight>) -> Vec<&'a Weight> {
+    std::iter::once(weights).chain(bias).collect()
+}
+
+impl Recurrent {
+    fn weights(&self) -> Vec<&Weight> {
+        self.directions.iter().flat_map(Gates::weights).collect()
+    }
+}
+
+impl Gates {
+    fn weights(&self) -> impl Iterator<Item = &Weight> {
+        [&self.weights, &self.recursions, &self.biases, &self.peepholes].into_iter().flatten()
+    }
+}
+
+impl Elementwise {
+    fn name(self) -> &'static str {
+        match self {
+            Elementwise::Ceil => "ceil",
+            Elementwise::Floor => "floor",
+            Elementwise::Sign => "sign",
+            Elementwise::Round => "round",
+            Elementwise::Exp2 => "exp2",
+            Elementwise::Sin => "sin",
+            Elementwise::Cos => "cos",
+            Elementwise::Tan => "tan",
+            Elementwise::Asin => "asin",
+            Elementwise::Acos => "acos",
+            Elementwise::Atan => "atan",
+            Elementwise::Sinh => "sinh",
+            Elementwise::Cosh => "cosh",
+            Elementwise::Tanh => "tanh",
+            Elementwise::Asinh => "asinh",
+            Elementwise::Acosh => "acosh",
+            Elementwise::Atanh => "atanh",
+            Elementwise::Erf => "erf",
+            Elementwise::LogicalNot => "logicalNot",
+        }
+    }
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Operation::Equal => "equal",
+            Operation::NotEqual => "notEqual",
+            Operation::LessThan => "lessThan",
+            Operation::LessEqual => "lessEqual",
+            Operation::GreaterThan => "greaterThan",
+            Operation::GreaterEqual => "greaterEqual",
+            Operation::LogicalOr => "logicalOr",
+            Operation::LogicalXor => "logicalXor",
+            Operation::LogicalAnd => "logicalAnd",
+            Operation::Mod => "modBroadcastable",
+            Operation::Min => "minBroadcastable",
+            Operation::Max => "maxBroadcastable",
+            Operation::Add => "addBroadcastable",
+            Operation::Pow => "powBroadcastable",
+            Operation::Divide => "divideBroadcastable",
+            Operation::FloorDiv => "floorDivBroadcastable",
+            Operation::Multiply => "multiplyBroadcastable",
+            Operation::Subtract => "subtractBroadcastable",
+        }
+    }
+}
+
+impl Reduction {
+    fn name(self) -> &'static str {
+        match self {
+            Reduction::L1 => "reduceL1",
+            Reduction::L2 => "reduceL2",
+            Reduction::Max => "reduceMax",
+            Reduction::Min => "reduceMin",
+            Reduction::Sum => "reduceSum",
+            Reduction::Prod => "reduceProd",
+            Reduction::Mean => "reduceMean",
+            Reduction::LogSum => "reduceLogSum",
+            Reduction::SumSquare => "reduceSumSquare",
+            Reduction::LogSumExp => "reduceLogSumExp",
+        }
     }
 }
 
@@ -233,7 +418,10 @@ const LAYERS: &[(u32, &str)] = &[
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::nn::layer::{Body, read_kind};
 
     #[test]
     fn layers_are_sorted_and_found() {
@@ -241,5 +429,19 @@ mod tests {
         assert!(LAYERS.is_sorted_by(|a, b| a.0 < b.0));
         assert_eq!(layer_name(1471), Some("convolution3d"));
         assert_eq!(layer_name(1), None);
+    }
+
+    #[test]
+    fn every_layer_is_read_as_what_it_is() {
+        let mut read = 0;
+        for &(number, name) in LAYERS {
+            // Those that are left ask for weights.
+            let body = Body { bytes: Bytes::new(), inputs: 0, depth: 0 };
+            if let Ok(kind) = read_kind(number, body) {
+                assert_eq!(kind.expect("each layer is read").name(), name);
+                read += 1;
+            }
+        }
+        assert_eq!(read, 137);
     }
 }

@@ -1,13 +1,24 @@
 //! Neural networks: the layer format of Core ML before ML Programs.
 
+mod kind;
 mod kinds;
 mod layer;
+mod params;
 mod read;
+mod recurrent;
 mod validate;
 mod weight;
+mod window;
 
 use std::collections::BTreeMap;
 
+pub use kind::LayerKind;
+pub use params::{
+    Activation, Batchnorm, BoxMode, ConstantPad, Convolution, CropResize, Distribution, Elementwise, Gates, GeluMode,
+    Grid, Loop, Moments, NonMaximumSuppression, Operation, Padding, PaddingMode, Pooling, PoolingKind, Recurrent,
+    ReduceMode, Reduction, Reorganization, Sampling, ScatterMode, Shape, SliceNd, UnaryFunction, UnaryOperation,
+    Upsample,
+};
 pub(crate) use read::read;
 pub(crate) use validate::validate;
 
@@ -124,159 +135,12 @@ pub enum Weight {
     },
 }
 
-/// What a layer does.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "fields carry the names of NeuralNetwork.proto, which documents them")]
-pub enum LayerKind {
-    Convolution(Convolution),
-    Pooling(Pooling),
-    Activation(Activation),
-    InnerProduct {
-        input_channels: u64,
-        output_channels: u64,
-        weights: Weight,
-        bias: Option<Weight>,
-        int8_dynamic: bool,
-    },
-    Scale {
-        shape_scale: Vec<u64>,
-        scale: Weight,
-        has_bias: bool,
-        shape_bias: Vec<u64>,
-        bias: Option<Weight>,
-    },
-    Mvn {
-        across_channels: bool,
-        normalize_variance: bool,
-        epsilon: f32,
-    },
-    Add {
-        alpha: f32,
-    },
-    Multiply {
-        alpha: f32,
-    },
-    AddBroadcastable,
-    MultiplyBroadcastable,
-    BatchedMatmul {
-        transpose_a: bool,
-        transpose_b: bool,
-        /// Rows, columns and elements of the second matrix where it is a constant. Its elements are stored column
-        /// by column.
-        weights: Option<(u64, u64, Weight)>,
-        bias: Option<Weight>,
-        int8_dynamic: bool,
-    },
-    Gelu {
-        mode: GeluMode,
-    },
-    SoftmaxNd {
-        axis: i64,
-    },
-    Softmax,
-    ReshapeStatic {
-        target_shape: Vec<i64>,
-    },
-    Transpose {
-        axes: Vec<u64>,
-    },
-    ExpandDims {
-        axes: Vec<i64>,
-    },
-    LoadConstantNd {
-        shape: Vec<u64>,
-        data: Weight,
-    },
-    EmbeddingNd {
-        vocabulary: u64,
-        size: u64,
-        /// Stored as `size` rows of `vocabulary` elements.
-        weights: Weight,
-        bias: Option<Weight>,
-    },
-    /// Any other layer, by its name in `NeuralNetwork.proto`.
-    Other(&'static str),
-}
-
-/// Form of the Gaussian error linear unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each name is its own description")]
-pub enum GeluMode {
-    Exact,
-    TanhApproximation,
-    SigmoidApproximation,
-}
-
-/// A convolution or a deconvolution.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "fields carry the names of NeuralNetwork.proto, which documents them")]
-pub struct Convolution {
-    pub output_channels: u64,
-    pub kernel_channels: u64,
-    pub groups: u64,
-    pub kernel_size: [u64; 2],
-    pub stride: [u64; 2],
-    pub dilation: [u64; 2],
-    pub padding: Padding,
-    pub is_deconvolution: bool,
-    /// Height and width of a deconvolution's output, where given.
-    pub output_shape: Vec<u64>,
-    /// Float32 without elements where the layer's second input brings the weights.
-    pub weights: Weight,
-    pub bias: Option<Weight>,
-}
-
-/// Padding of a convolution or a pooling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Padding {
-    /// Explicit amounts: top, bottom, left, right.
-    Valid([u64; 4]),
-    /// As many as keep the size; the odd one goes to the top left where `top_left`, else to the bottom right.
-    Same {
-        /// Where an odd one goes.
-        top_left: bool,
-    },
-    /// Caffe's rule for pooling: the last window may stand over the edge. Amounts in height and width.
-    IncludeLastPixel([u64; 2]),
-}
-
-/// A pooling.
-#[derive(Clone, Copy, Debug)]
-#[expect(missing_docs, reason = "fields carry the names of NeuralNetwork.proto, which documents them")]
-pub struct Pooling {
-    pub kind: PoolingKind,
-    pub kernel_size: [u64; 2],
-    pub stride: [u64; 2],
-    pub padding: Padding,
-    pub average_excludes_padding: bool,
-    /// Whether one window is the whole plane; then the sizes above are 1 and say nothing.
-    pub global: bool,
-}
-
-/// The kind of a pooling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each name is its own description")]
-pub enum PoolingKind {
-    Max,
-    Average,
-    L2,
-}
-
-/// An element-wise activation.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "fields carry the names of NeuralNetwork.proto, which documents them")]
-pub enum Activation {
-    Linear { alpha: f32, beta: f32 },
-    Relu,
-    LeakyRelu { alpha: f32 },
-    ThresholdedRelu { alpha: f32 },
-    Prelu { alpha: Weight },
-    Tanh,
-    ScaledTanh { alpha: f32, beta: f32 },
-    Sigmoid,
-    SigmoidHard { alpha: f32, beta: f32 },
-    Elu { alpha: f32 },
-    Softsign,
-    Softplus,
-    ParametricSoftplus { alpha: Weight, beta: Weight },
+impl NeuralNetwork {
+    /// Calls `f` on every layer, those of branches and loops after the layer that they are in.
+    pub fn visit<'a>(layers: &'a [Layer], f: &mut impl FnMut(&'a Layer)) {
+        for layer in layers {
+            f(layer);
+            layer.kind.nested().into_iter().for_each(|inner| NeuralNetwork::visit(inner, f));
+        }
+    }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{
-    ArrayMapping, Bias, Classifier, ImageMapping, Layer, NeuralNetwork, Preprocessing, kinds::layer_name,
-    layer::read_kind,
+    ArrayMapping, Bias, Classifier, ImageMapping, Layer, NeuralNetwork, Preprocessing,
+    kinds::layer_name,
+    layer::{Body, read_kind},
 };
 use crate::{
     DType, Tensor,
@@ -14,6 +15,9 @@ use crate::{
     pb::{self, nn as message},
     schema::{ClassLabels, FeatureKind, ImageKind, Schema},
 };
+
+/// Branches and loops inside of each other; no real network has nearly as many.
+const NESTING_LIMIT: usize = 32;
 
 /// Reads an encoded network. `model_type` is the name of the field of `Model` that it stands in.
 pub(crate) fn read(body: Bytes, model_type: &str, schema: &Schema) -> Result<NeuralNetwork, Flaw> {
@@ -33,12 +37,8 @@ pub(crate) fn read(body: Bytes, model_type: &str, schema: &Schema) -> Result<Neu
         .then(|| classifier(network.labels, network.label_probability_layer_name))
         .transpose()
         .map_err(flaw)?;
-    let mut layers = Vec::with_capacity(network.layers.len());
-    for (index, layer) in network.layers.into_iter().enumerate() {
-        layers.push(read_layer(layer, index)?);
-    }
     Ok(NeuralNetwork {
-        layers,
+        layers: read_layers(network.layers, 0)?,
         preprocessing: preprocessing(network.preprocessing, schema).map_err(flaw)?,
         array_mapping,
         image_mapping,
@@ -56,15 +56,23 @@ fn classifier(labels: Option<message::Labels>, probabilities: String) -> Result<
     if labels.is_empty() { Err("has no class labels".to_owned()) } else { Ok(Classifier { labels, probabilities }) }
 }
 
-fn read_layer(layer: Bytes, index: usize) -> Result<Layer, Flaw> {
+/// Reads the layers of a network that is in `depth` branches and loops.
+pub(super) fn read_layers(layers: Vec<Bytes>, depth: usize) -> Result<Vec<Layer>, Flaw> {
+    if depth > NESTING_LIMIT {
+        return Err(Flaw::new("the network", format!("nests branches and loops deeper than {NESTING_LIMIT}")));
+    }
+    layers.into_iter().enumerate().map(|(index, layer)| read_layer(layer, index, depth)).collect()
+}
+
+fn read_layer(layer: Bytes, index: usize, depth: usize) -> Result<Layer, Flaw> {
     let flaw = |reason: String| Flaw::new(format!("layer number {index}"), reason);
     let member = pb::last_member(&layer, |number| layer_name(number).map(|name| (number, name))).map_err(flaw)?;
     let message::Layer { name, input, output } = pb::decode(layer, "it").map_err(flaw)?;
-    let Some(((number, kind), body)) = member else {
-        return Err(Flaw::new(format!("layer {}", quote(&name)), "has no type, or one that is not known"));
-    };
-    let kind = read_kind(number, kind, body, input.len()).map_err(|reason| Flaw::new(place(kind, &name), reason))?;
-    Ok(Layer { name, inputs: input, outputs: output, kind })
+    let untyped = || Flaw::new(format!("layer {}", quote(&name)), "has no type, or one that is not known");
+    let ((number, kind), bytes) = member.ok_or_else(untyped)?;
+    let body = Body { bytes, inputs: input.len(), depth };
+    let kind = read_kind(number, body).map_err(|reason| Flaw::new(place(kind, &name), reason))?;
+    Ok(Layer { kind: kind.ok_or_else(untyped)?, name, inputs: input, outputs: output })
 }
 
 /// Where a layer stands, for messages: `convolution "conv1"`.
@@ -120,7 +128,7 @@ mod tests {
     fn check(layer: &message::Layer, kind: &[u8], expected: &str) {
         let mut bytes = layer.encode_to_vec();
         bytes.extend_from_slice(kind);
-        let shown = match read_layer(bytes.into(), 3) {
+        let shown = match read_layer(bytes.into(), 3, 0) {
             Ok(layer) => format!("{layer:?}"),
             Err(flaw) => format!("{}: {}", flaw.place, flaw.reason),
         };
@@ -132,9 +140,30 @@ mod tests {
         let layer = message::Layer { name: "l".to_owned(), input: vec!["x".to_owned()], output: vec!["y".to_owned()] };
         check(&layer, b"\xfa\x0a\x00", "kind: Softmax }");
         check(&layer, b"\xaa\x0b\x00", "layer \"l\": has no type"); // 181, which is no layer
-        check(&layer, b"\xa2\x0b\x02\x08\x05", "kind: Other(\"lrn\")");
+        check(&layer, b"\xa2\x0b\x02\x18\x05", "kind: Lrn { alpha: 0.0, beta: 0.0, local_size: 5, k: 1.0 }");
         check(&layer, b"", "layer \"l\": has no type");
         check(&layer, b"\xfa\x0a\x09", "layer number 3: field 175 at byte");
         check(&layer, b"\x92\x08\x00", "activation \"l\": names no function");
+    }
+
+    #[test]
+    fn nesting_ends() {
+        let nested = |depth: usize| {
+            (0..depth).fold(Vec::new(), |layers: Vec<Bytes>, _| {
+                let branch = message::Branch {
+                    if_branch: Some(message::NeuralNetwork { layers, ..Default::default() }),
+                    else_branch: None,
+                };
+                let mut bytes = message::Layer::default().encode_to_vec();
+                prost::encoding::message::encode(605, &branch, &mut bytes);
+                vec![bytes.into()]
+            })
+        };
+        let shown = |depth| match read_layers(nested(depth), 0) {
+            Ok(layers) => format!("{} layers", layers.len()),
+            Err(flaw) => flaw.reason,
+        };
+        assert_eq!(shown(NESTING_LIMIT), "1 layers");
+        assert!(shown(NESTING_LIMIT + 1).ends_with("nests branches and loops deeper than 32"));
     }
 }

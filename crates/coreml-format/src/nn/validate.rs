@@ -8,17 +8,10 @@ use crate::{
     schema::{Feature, FeatureKind, Schema},
 };
 
-/// Layers with networks of their own, which this reader does not look into: what blobs are written there is not known.
-const NESTING: &[&str] = &["branch", "loop"];
-
-/// Checks that every blob is written before it is read, once, and that every output is written. A network with nested
-/// ones is left to the lowering, which names what it does not support.
+/// Checks that every blob is written before it is read, once, and that every output is written.
 pub(crate) fn validate(network: &NeuralNetwork, schema: &Schema) -> Result<(), Flaw> {
     if network.layers.is_empty() {
         return Err(Flaw::new("the network", "has no layers"));
-    }
-    if network.layers.iter().any(|layer| NESTING.contains(&layer.kind.name())) {
-        return Ok(());
     }
     let blobs = blobs(network, schema)?;
     if let Some(classifier) = &network.classifier {
@@ -44,12 +37,18 @@ fn comes_from_head(output: &Feature, network: &NeuralNetwork, schema: &Schema) -
 fn blobs<'a>(network: &'a NeuralNetwork, schema: &'a Schema) -> Result<HashSet<&'a str>, Flaw> {
     let inputs: HashSet<&str> = schema.interface.inputs.iter().map(|input| input.name.as_str()).collect();
     let mut blobs = inputs.clone();
-    for layer in &network.layers {
+    write(&network.layers, &inputs, &mut blobs)?;
+    Ok(blobs)
+}
+
+/// Adds what these layers write to `blobs`.
+fn write<'a>(layers: &'a [Layer], inputs: &HashSet<&str>, blobs: &mut HashSet<&'a str>) -> Result<(), Flaw> {
+    for layer in layers {
         let flaw = |reason| Flaw::new(place(layer.kind.name(), &layer.name), reason);
         if let Some(missing) = layer.inputs.iter().find(|input| !blobs.contains(input.as_str())) {
             return Err(flaw(format!("reads the blob {}, which no layer before it writes", quote(missing))));
         }
-        if layer.outputs.is_empty() {
+        if layer.outputs.is_empty() && !is_control(&layer.kind) {
             return Err(flaw("writes nothing".to_owned()));
         }
         for output in &layer.outputs {
@@ -57,12 +56,27 @@ fn blobs<'a>(network: &'a NeuralNetwork, schema: &'a Schema) -> Result<HashSet<&
                 return Err(flaw(format!("overwrites the model's input {}", quote(output))));
             }
             // Loops carry their variables by copying into a blob that is there already.
-            if !blobs.insert(output) && layer.kind.name() != "copy" {
+            if !blobs.insert(output) && !matches!(layer.kind, LayerKind::Copy) {
                 return Err(flaw(format!("writes the blob {}, which an earlier layer wrote", quote(output))));
             }
         }
+        if let LayerKind::Branch { if_branch, else_branch } = &layer.kind {
+            // Both may write the same blobs.
+            let mut otherwise = blobs.clone();
+            write(if_branch, inputs, blobs)?;
+            write(else_branch, inputs, &mut otherwise)?;
+            blobs.extend(otherwise);
+        } else {
+            // A loop's body reads what its condition wrote.
+            layer.kind.nested().into_iter().try_for_each(|inner| write(inner, inputs, blobs))?;
+        }
     }
-    Ok(blobs)
+    Ok(())
+}
+
+/// Whether a layer says what runs, and computes nothing itself.
+fn is_control(kind: &LayerKind) -> bool {
+    matches!(kind, LayerKind::Branch { .. } | LayerKind::Loop(_) | LayerKind::LoopBreak | LayerKind::LoopContinue)
 }
 
 fn check_classifier(network: &NeuralNetwork, classifier: &Classifier, blobs: &HashSet<&str>) -> Result<(), Flaw> {
@@ -120,9 +134,11 @@ mod tests {
         schema::{ClassLabels, Interface},
     };
 
-    /// `name: inputs -> outputs`, a ReLU, a branch where that is its name, or, with a number for its name, an inner product to so many channels.
+    /// `name: inputs -> outputs`, a ReLU, a branch with what follows a bar in it, or, with a number for its name, an inner
+    /// product to so many channels.
     fn layer(text: &str) -> Layer {
-        let (name, blobs) = text.split_once(':').unwrap();
+        let (text, inner) = text.split_once('|').unwrap_or((text, ""));
+        let (name, blobs) = text.trim().split_once(':').unwrap();
         let (inputs, outputs) = blobs.split_once("->").unwrap();
         let names = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let weights = || Weight::Table { packed: vec![].into(), bits: 1, table: vec![] };
@@ -134,7 +150,10 @@ mod tests {
                 bias: None,
                 int8_dynamic: false,
             },
-            Err(_) if name == "branch" => LayerKind::Other("branch"),
+            Err(_) if name == "branch" => {
+                LayerKind::Branch { if_branch: vec![layer(inner)], else_branch: vec![layer(inner)] }
+            }
+            Err(_) if name == "copy" => LayerKind::Copy,
             Err(_) => LayerKind::Activation(Activation::Relu),
         };
         Layer { name: name.to_owned(), inputs: names(inputs), outputs: names(outputs), kind }
@@ -186,7 +205,10 @@ mod tests {
         check_with(&["a: x -> b", "c: x -> b", "d: b -> y"], 0, "writes the blob \"b\", which an earlier layer wrote");
         check_with(&["a: x -> b"], 0, "no layer writes the output \"y\"");
         check_with(&["a: x ->"], 0, "writes nothing");
-        check_with(&["branch: x ->"], 0, "ok");
+        check_with(&["branch: x -> | a: x -> y"], 0, "ok");
+        check_with(&["branch: x -> | a: b -> y"], 0, "activation \"a\": reads the blob \"b\"");
+        check_with(&["branch: x -> | a: x -> y", "b: x -> y"], 0, "which an earlier layer wrote");
+        check_with(&["branch: x -> | a: x -> y", "copy: x -> y"], 0, "ok");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! - a packed `repeated float` or `double` that holds weights is declared as `bytes` too: packed numbers have the
 //!   wire type of `bytes`, and are little endian already.
 
+pub(crate) mod classic;
 pub(crate) mod mil;
 pub(crate) mod model;
 pub(crate) mod nn;

@@ -273,6 +273,8 @@ pub(crate) struct Pipeline {
     /// `Model` messages, left encoded.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub(crate) models: Vec<bytes::Bytes>,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) names: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

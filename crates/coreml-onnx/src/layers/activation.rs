@@ -6,7 +6,9 @@ use super::{blob::Blob, reader::LayerReader};
 use crate::{
     lower::{
         Fault,
-        activation::{alpha_softplus_beta_x, alpha_tanh_beta_x, alpha_x_plus_beta, sigmoid_gelu, x_from_alpha},
+        activation::{
+            alpha_softplus_beta_x, alpha_tanh_beta_x, alpha_x_plus_beta, leaky_up_to, sigmoid_gelu, x_from_alpha,
+        },
     },
     onnx::OnnxBuilder,
 };
@@ -38,6 +40,17 @@ pub(super) fn activation(layer: &LayerReader<'_>, params: &Activation, onnx: &mu
             alpha_softplus_beta_x(onnx, x, &alpha, &beta)
         }
     }))
+}
+
+/// `min(beta, x)` where `x` is at least 0, otherwise `min(beta, alpha x)`.
+pub(super) fn clamped_relu(
+    layer: &LayerReader<'_>,
+    alpha: f32,
+    beta: f32,
+    onnx: &mut OnnxBuilder,
+) -> Result<Blob, Fault> {
+    let x = layer.input()?;
+    Ok(x.same(leaky_up_to(onnx, x.value(), alpha, beta)))
 }
 
 pub(super) fn gelu(layer: &LayerReader<'_>, mode: GeluMode, onnx: &mut OnnxBuilder) -> Result<Blob, Fault> {

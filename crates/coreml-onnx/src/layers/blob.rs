@@ -6,7 +6,7 @@ use coreml_format::mil::Dim;
 
 use crate::{
     lower::Fault,
-    onnx::{OnnxBuilder, Value},
+    onnx::{Element, OnnxBuilder, Value},
 };
 
 /// No blob of a real network has more elements; one that has would only ask for memory.
@@ -57,7 +57,14 @@ impl Blob {
         self.lead
     }
 
-    /// The value with all its dimensions: for layers that count axes from the first one.
+    /// The blob with all its dimensions in its value: for layers that count axes from the first one.
+    pub(super) fn unfolded(&self, onnx: &mut OnnxBuilder) -> Blob {
+        let value = self.whole(onnx);
+        let dims = value.dims().unwrap_or_default().to_vec();
+        Blob::exact(value, dims)
+    }
+
+    /// The value with all its dimensions.
     pub(super) fn whole(&self, onnx: &mut OnnxBuilder) -> Value {
         if !self.lead {
             return self.value.clone();
@@ -79,10 +86,50 @@ impl Blob {
 
     /// `op_type` of two blobs, with shapes that are aligned at the last dimension.
     pub(super) fn broadcast(&self, op_type: &'static str, other: &Blob, onnx: &mut OnnxBuilder) -> Result<Blob, Fault> {
+        self.joined(other, |x, y| onnx.binary(op_type, x, y))
+    }
+
+    /// What `join` makes of two blobs, with shapes that are aligned at the last dimension.
+    pub(super) fn joined(&self, other: &Blob, join: impl FnOnce(&Value, &Value) -> Value) -> Result<Blob, Fault> {
         let dims = broadcast(self.dims(), other.dims())?;
         let lead = self.rank().max(other.rank()) > dims.len();
-        let value = onnx.binary(op_type, &self.value, &other.value).with_dims(Some(dims));
+        let value = join(&self.value, &other.value).with_dims(Some(dims));
         Ok(Blob { value, lead })
+    }
+
+    /// The elements as whole numbers: a shape, indices, bounds.
+    pub(super) fn whole_numbers(&self, onnx: &mut OnnxBuilder) -> Value {
+        match self.value.constant() {
+            Some(source) => {
+                let numbers: Vec<i64> = source.f32s().into_iter().map(|v| v as i64).collect();
+                let list = onnx.ints(&numbers);
+                // A constant in another shape than a list is rare enough for a node.
+                if self.dims().len() == 1 { list } else { onnx.cast(&self.value, Element::I64) }
+            }
+            None => onnx.cast(&self.value, Element::I64).with_dims(Some(self.dims().to_vec())),
+        }
+    }
+
+    /// A list of whole numbers: its length, and its values where they are known.
+    pub(super) fn list(&self, onnx: &mut OnnxBuilder) -> Result<List, Fault> {
+        let Some(length) = count(self.dims()) else {
+            return Err(format!("it needs a list of known length, and gets one of shape {}", show(self.dims())).into());
+        };
+        let known = self.value.constant().map(|s| s.f32s().into_iter().map(|v| v as i64).collect());
+        let value = self.whole_numbers(onnx);
+        let value = if self.dims().len() == 1 { value } else { onnx.reshape(&value, &[length as i64]) };
+        Ok(List { length, known, value })
+    }
+
+    /// The blob's only element as a scalar.
+    pub(super) fn scalar(&self, onnx: &mut OnnxBuilder) -> Result<Value, Fault> {
+        if count(self.dims()).is_some_and(|n| n != 1) {
+            return Err(format!("it needs one number, and gets a blob of shape {}", show(self.dims())).into());
+        }
+        Ok(match self.value.constant() {
+            Some(source) => onnx.floats(&[], vec![source.f32s()[0]]),
+            None => onnx.reshape(&self.value, &[]).with_dims(Some(Vec::new())),
+        })
     }
 
     /// This blob, unless no machine could hold it.
@@ -95,7 +142,17 @@ impl Blob {
     }
 }
 
-fn fixed(dim: &Dim) -> Option<usize> {
+/// A list of whole numbers, as a shape is.
+pub(super) struct List {
+    pub(super) length: usize,
+    /// The numbers, where they are known before a run.
+    pub(super) known: Option<Vec<i64>>,
+    /// The numbers as int64.
+    pub(super) value: Value,
+}
+
+/// The size, where it is known.
+pub(super) fn fixed(dim: &Dim) -> Option<usize> {
     if let Dim::Fixed(n) = dim { Some(*n) } else { None }
 }
 
@@ -123,6 +180,11 @@ pub(super) fn target(dims: &[Dim]) -> Result<Vec<i64>, Fault> {
         return Err(format!("of its shape {} more than one dimension is known at run time only", show(dims)).into());
     }
     Ok(dims.iter().map(|dim| fixed(dim).map_or(-1, |n| n as i64)).collect())
+}
+
+/// These dimensions and no others: fewer than one become one of size 1, since no blob is without dimensions.
+pub(super) fn at_least_one(dims: Vec<Dim>) -> Vec<Dim> {
+    if dims.is_empty() { vec![Dim::Fixed(1)] } else { dims }
 }
 
 /// As a person writes a shape: `[1, ?, 4]`.

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use coreml_format::{
     mil::Dim,
-    nn::{ArrayMapping, Bias, Classifier, ImageMapping, NeuralNetwork, Preprocessing},
+    nn::{ArrayMapping, Bias, Classifier, ImageMapping, Layer, LayerKind, NeuralNetwork, Preprocessing},
     schema::{
         ArrayKind, ArrayType, ClassLabels, ColorSpace, Feature, FeatureKind, ImageFlexibility, ImageKind, Interface,
-        ShapeFlexibility,
+        ShapeFlexibility, SizeRange,
     },
 };
 
 use super::{
     blob::{Blob, Blobs, count, show, target},
-    convolution::planes,
+    planes::planes,
 };
 use crate::{
     InputBinding, LowerError, LowerOptions, OutputBinding, OutputForm,
@@ -31,8 +31,13 @@ pub(super) fn inputs<'a>(
     onnx.reserve(interface.outputs.iter().map(|feature| feature.name.as_str()));
     check_preprocessing(network, interface)?;
     let (mut bindings, mut blobs) = (Vec::new(), Blobs::new());
-    for feature in &interface.inputs {
+    let sequential = network.array_mapping == ArrayMapping::Rank5 && network.layers.iter().any(runs_over_sequences);
+    for declared in &interface.inputs {
+        let feature = if sequential { &sequence(declared) } else { declared };
         let blob = match &feature.kind {
+            FeatureKind::MultiArray(kind) if sequential && kind.shape.len() == 5 => {
+                array(feature, kind, ArrayMapping::Exact, options, onnx)
+            }
             FeatureKind::MultiArray(kind) => array(feature, kind, network.array_mapping, options, onnx),
             FeatureKind::Image(kind) => {
                 image(feature, kind, network.image_mapping, preprocessing_of(network, &feature.name), onnx)
@@ -46,10 +51,43 @@ pub(super) fn inputs<'a>(
         };
         let blob = blob.map_err(|fault| LowerError::Model(format!("input {:?}: {}", feature.name, fault.0)))?;
         let blob = if options.round_to_fp16 { blob.same(onnx.round_half(blob.value())) } else { blob };
-        blobs.insert(&feature.name, blob);
+        blobs.insert(&declared.name, blob);
         bindings.push(InputBinding { feature: feature.clone(), port: bindings.len() });
     }
     Ok((bindings, blobs))
+}
+
+/// Whether a layer looks beyond one step of a sequence, so that a network that has it takes whole sequences.
+fn runs_over_sequences(layer: &Layer) -> bool {
+    match &layer.kind {
+        LayerKind::SimpleRecurrent(_)
+        | LayerKind::Gru(_)
+        | LayerKind::UniDirectionalLstm(_)
+        | LayerKind::BiDirectionalLstm(_)
+        | LayerKind::Embedding { .. }
+        | LayerKind::SequenceRepeat { .. }
+        | LayerKind::Concat { sequence_concat: true }
+        | LayerKind::CropResize(_) => true,
+        LayerKind::Permute { axis } => axis.first().is_some_and(|&first| first != 0),
+        LayerKind::Reshape { target_shape, .. } => target_shape.len() == 4,
+        _ => false,
+    }
+}
+
+/// The input of a network that takes sequences: any number of steps in front of what the model declares for one.
+fn sequence(feature: &Feature) -> Feature {
+    let FeatureKind::MultiArray(kind) = &feature.kind else { return feature.clone() };
+    let shape = match kind.shape[..] {
+        _ if kind.flexibility != ShapeFlexibility::Fixed => return feature.clone(),
+        [channels] => [channels, 1, 1],
+        [channels, height, width] => [channels, height, width],
+        _ => return feature.clone(),
+    };
+    let shape = [&[1, 1], &shape[..]].concat();
+    let mut ranges: Vec<SizeRange> = shape.iter().map(|&n| SizeRange { lower: n, upper: Some(n) }).collect();
+    ranges[0].upper = None;
+    let kind = ArrayKind { shape, flexibility: ShapeFlexibility::Ranges(ranges), ..kind.clone() };
+    Feature { kind: FeatureKind::MultiArray(kind), ..feature.clone() }
 }
 
 fn array(
@@ -188,25 +226,39 @@ pub(super) fn outputs(
     for feature in &interface.outputs {
         let fault = |fault: Fault| LowerError::Model(format!("output {:?}: {}", feature.name, fault.0));
         let head = labels.as_ref().and_then(|labels| head_form(labels, feature, interface));
-        let (port, form) = match (head, &network.classifier) {
+        let (port, form, shown) = match (head, &network.classifier) {
             (Some(form), Some(classifier)) => {
                 if scores_port.is_none() {
                     let scores = scores(network, classifier, blobs).map_err(fault)?;
                     ports.push((feature.name.clone(), scores.value().clone()));
                 }
-                (*scores_port.get_or_insert(ports.len() - 1), form)
+                (*scores_port.get_or_insert(ports.len() - 1), form, feature.clone())
             }
             (None, _) | (_, None) => {
                 let blob = blobs.get(feature.name.as_str()).or_else(|| regressed(network, interface, feature, blobs));
                 let blob = blob.ok_or_else(|| fault("no layer writes it".into()))?;
                 let value = boundary(feature, blob, network.array_mapping, options, onnx).map_err(fault)?;
+                let shown = as_given(feature, &value);
                 ports.push((feature.name.clone(), value));
-                (ports.len() - 1, OutputForm::Tensor)
+                (ports.len() - 1, OutputForm::Tensor, shown)
             }
         };
-        bindings.push(OutputBinding { feature: feature.clone(), port, form });
+        bindings.push(OutputBinding { feature: shown, port, form });
     }
     Ok((ports, bindings))
+}
+
+/// The feature as the network gives it, which is what counts where the model declares another shape: Core ML checks none
+/// of a network's outputs.
+fn as_given(feature: &Feature, value: &Value) -> Feature {
+    let mut feature = feature.clone();
+    if let (FeatureKind::MultiArray(kind), Some(shape)) = (&mut feature.kind, value.shape())
+        && kind.flexibility == ShapeFlexibility::Fixed
+        && !kind.shape.is_empty()
+    {
+        kind.shape = shape;
+    }
+    feature
 }
 
 /// What a feature shows of a classifier's scores, where it shows them.
@@ -265,7 +317,7 @@ fn boundary(
 ) -> Result<Value, Fault> {
     let kind = match &feature.kind {
         FeatureKind::MultiArray(kind) => kind,
-        FeatureKind::Image(_) if blob.dims().len() > 3 => return planes(blob, onnx),
+        FeatureKind::Image(_) if blob.dims().len() > 3 => return planes::<2>(blob, onnx),
         FeatureKind::Image(_)
         | FeatureKind::Int64
         | FeatureKind::Double
@@ -284,6 +336,10 @@ fn boundary(
         [Dim::Fixed(1), inner @ ..] if mapping == ArrayMapping::Rank5 && blob.has_lead() => {
             let inner = inner.to_vec();
             onnx.squeeze(blob.value(), &[0]).with_dims(Some(inner))
+        }
+        [Dim::Fixed(1), Dim::Fixed(1), inner @ ..] if mapping == ArrayMapping::Rank5 && inner.len() == 3 => {
+            let inner = inner.to_vec();
+            onnx.squeeze(blob.value(), &[0, 1]).with_dims(Some(inner))
         }
         _ => blob.whole(onnx),
     };

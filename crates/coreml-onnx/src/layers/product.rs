@@ -132,15 +132,62 @@ pub(super) fn embedding_nd(
     if outer.is_empty() {
         return Err("its input has rank 1, expected at least 2".into());
     }
-    let table = turned(&layer.weight("weight", weights, &[size, vocabulary], onnx)?, onnx);
     let flat = onnx.squeeze(x.value(), &[-1]);
-    let indices = onnx.cast(&flat, Element::I64);
-    let mut rows = onnx.gather(&table, &indices, 0);
-    if let Some(bias) = bias {
-        let bias = layer.weight("bias", bias, &[size], onnx)?;
-        rows = onnx.binary("Add", &rows, &bias);
-    }
+    let rows = looked_up(layer, &flat, [size, vocabulary], weights, bias, onnx)?;
     Ok(x.with(rows, [outer, &[Dim::Fixed(size as usize)]].concat()))
+}
+
+/// The row of a table that each element of `x` names, whose last three dimensions are 1. The table is stored by
+/// columns.
+pub(super) fn embedding(
+    layer: &LayerReader<'_>,
+    [size, inputs]: [u64; 2],
+    weights: &Weight,
+    bias: Option<&Weight>,
+    onnx: &mut OnnxBuilder,
+) -> Result<Blob, Fault> {
+    let x = layer.input()?;
+    let [outer @ .., Dim::Fixed(1), Dim::Fixed(1), Dim::Fixed(1)] = x.dims() else {
+        return Err(format!("its input has shape {}, expected 1 as the last three sizes", show(x.dims())).into());
+    };
+    let flat = onnx.squeeze(x.value(), &[-3, -2, -1]);
+    let rows = looked_up(layer, &flat, [size, inputs], weights, bias, onnx)?;
+    let dims = [outer, &[Dim::Fixed(size as usize), Dim::Fixed(1), Dim::Fixed(1)]].concat();
+    Ok(x.with(onnx.unsqueeze(&rows, &[-2, -1]), dims))
+}
+
+/// The product of two vectors of channels, or the cosine of the angle between them.
+pub(super) fn dot(layer: &LayerReader<'_>, cosine: bool, onnx: &mut OnnxBuilder) -> Result<Blob, Fault> {
+    let (x, y) = layer.pair()?;
+    if x.dims().len() < 3 || y.dims().len() < 3 {
+        return Err("its inputs must have at least rank 3".into());
+    }
+    let unit = |blob: &Blob, onnx: &mut OnnxBuilder| {
+        if cosine { blob.same(onnx.l2_normalised(blob.value(), &[-3], 0.0)) } else { blob.clone() }
+    };
+    let (x, y) = (unit(x, onnx), unit(y, onnx));
+    let products = x.broadcast("Mul", &y, onnx)?;
+    let mut dims = products.dims().to_vec();
+    let channels = dims.len() - 3;
+    dims[channels] = Dim::Fixed(1);
+    Ok(products.with(onnx.reduce("ReduceSum", products.value(), &[-3], true), dims))
+}
+
+/// The rows of a table, which is stored by columns, that the elements of `at` name.
+fn looked_up(
+    layer: &LayerReader<'_>,
+    at: &Value,
+    shape: [u64; 2],
+    weights: &Weight,
+    bias: Option<&Weight>,
+    onnx: &mut OnnxBuilder,
+) -> Result<Value, Fault> {
+    let table = turned(&layer.weight("weight", weights, &shape, onnx)?, onnx);
+    let indices = onnx.cast(at, Element::I64);
+    let rows = onnx.gather(&table, &indices, 0);
+    let Some(bias) = bias else { return Ok(rows) };
+    let bias = layer.weight("bias", bias, &shape[..1], onnx)?;
+    Ok(onnx.binary("Add", &rows, &bias))
 }
 
 /// The transpose of a constant matrix.

@@ -33,6 +33,10 @@ impl<'a> LayerReader<'a> {
         &self.layer.kind
     }
 
+    pub(super) fn name(&self) -> &'a str {
+        &self.layer.name
+    }
+
     /// Every input, in order.
     pub(super) fn inputs(&self) -> &[Blob] {
         &self.inputs
@@ -44,6 +48,20 @@ impl<'a> LayerReader<'a> {
             [input] => Ok(input),
             other => Err(format!("expected one input, and it has {}", other.len()).into()),
         }
+    }
+
+    /// The first inputs, as many as a layer needs, and those beyond that it may have: at most `more`.
+    pub(super) fn first_of<const N: usize>(&self, more: usize) -> Result<([&Blob; N], &[Blob]), Fault> {
+        match self.inputs.split_at_checked(N) {
+            Some((first, rest)) if rest.len() <= more => Ok((std::array::from_fn(|i| &first[i]), rest)),
+            _ if more == 0 => Err(format!("expected {N} inputs, and it has {}", self.inputs.len()).into()),
+            _ => Err(format!("expected {N} to {} inputs, and it has {}", N + more, self.inputs.len()).into()),
+        }
+    }
+
+    /// How many blobs the layer writes.
+    pub(super) fn outputs(&self) -> usize {
+        self.layer.outputs.len()
     }
 
     /// The inputs of a layer that takes two.
@@ -78,6 +96,13 @@ impl<'a> LayerReader<'a> {
         let source = source(weight, shape.collect::<Result<_, _>>()?, axis);
         let source = source.ok_or_else(|| Fault(format!("{role} is not stored in the size that the layer has")))?;
         Ok(onnx.weight(&format!("{}.{role}", self.layer.name), Element::F32, Arc::new(source)))
+    }
+
+    /// The elements of a weight that the lowering itself computes with.
+    pub(super) fn numbers(&self, role: &str, weight: &Weight, shape: &[usize]) -> Result<Vec<f32>, Fault> {
+        let source = source(weight, shape.to_vec(), 0);
+        let source = source.ok_or_else(|| Fault(format!("{role} is not stored in the size that the layer has")))?;
+        Ok(source.f32s())
     }
 
     /// A weight with one element, or with one a channel of `x`, shaped to go along axis -3 of `x`.

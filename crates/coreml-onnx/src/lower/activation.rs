@@ -25,8 +25,12 @@ pub(super) const OPS: &[Lowering] = &[
 
 fn clamped_relu(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, alpha, beta) = (op.value("x")?, op.float("alpha")?, op.float("beta")?);
-    let leaky = onnx.activation("LeakyRelu", &x, &[("alpha", alpha)]);
-    Ok(vec![onnx.clip(&leaky, f32::NEG_INFINITY, beta)])
+    Ok(vec![leaky_up_to(onnx, &x, alpha, beta)])
+}
+
+pub(crate) fn leaky_up_to(onnx: &mut OnnxBuilder, x: &Value, alpha: f32, beta: f32) -> Value {
+    let leaky = onnx.activation("LeakyRelu", x, &[("alpha", alpha)]);
+    onnx.clip(&leaky, f32::NEG_INFINITY, beta)
 }
 
 fn elu(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {

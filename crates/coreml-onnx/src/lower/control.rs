@@ -9,6 +9,7 @@ use coreml_format::{
 
 use super::{
     Fault,
+    list::carried,
     program::{Lowerer, labels_of, typed},
     reader::{Entry, OpReader},
 };
@@ -162,7 +163,7 @@ fn while_loop<'a>(to: &mut Lowerer<'a>, op: &'a Op) -> Result<(), (&'a Op, Fault
     let going_on = to.onnx.graph_input("condition", Element::Bool, Some(Vec::new()));
     let mut inputs = vec![iteration, going_on];
     for (input, value) in body.inputs.iter().zip(&start) {
-        let dims = input.ty.as_tensor().and_then(|t| t.dims.clone());
+        let dims = carried(&input.ty).and_then(|t| t.dims);
         let variable = typed(to.onnx.graph_input(&input.name, value.element(), dims), &input.ty);
         to.scope.insert(&input.name, Entry::Value(variable.clone()));
         inputs.push(variable);
@@ -203,8 +204,7 @@ fn tested<'a>(
 }
 
 fn carrier(out: &mil::Named) -> Result<Element, Fault> {
-    let tensor = out.ty.as_tensor();
-    tensor
+    carried(&out.ty)
         .and_then(|t| Element::carrier(t.dtype))
         .ok_or_else(|| format!("result {:?} is not a tensor of numbers", out.name).into())
 }

@@ -3,7 +3,7 @@
 use coreml_format::DType;
 
 use super::{Lowering, OpReader, Results};
-use crate::onnx::{Element, OnnxBuilder, Value};
+use crate::onnx::{Element, OnnxBuilder, Source, Value};
 
 pub(super) const OPS: &[Lowering] = &[
     Lowering { mil: "abs", run: |op, onnx| unary(op, onnx, "Abs") },
@@ -77,20 +77,17 @@ fn compare(op: &OpReader<'_>, onnx: &mut OnnxBuilder, onnx_op: &'static str) -> 
 
 fn not_equal(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, y) = (op.value("x")?, op.value("y")?);
-    let equal = onnx.compare("Equal", &x, &y);
-    Ok(vec![onnx.unary("Not", &equal)])
+    Ok(vec![onnx.not_equal(&x, &y)])
 }
 
 fn logic(op: &OpReader<'_>, onnx: &mut OnnxBuilder, onnx_op: &'static str) -> Results {
     let (x, y) = (op.value("x")?, op.value("y")?);
-    let (x, y) = (onnx.cast(&x, Element::Bool), onnx.cast(&y, Element::Bool));
-    Ok(vec![onnx.compare(onnx_op, &x, &y)])
+    Ok(vec![onnx.logic(onnx_op, &x, &y)])
 }
 
 fn logical_not(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let x = op.value("x")?;
-    let x = onnx.cast(&x, Element::Bool);
-    Ok(vec![onnx.unary("Not", &x)])
+    Ok(vec![onnx.not(&x)])
 }
 
 fn cast(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
@@ -101,6 +98,10 @@ fn cast(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let narrow = match to {
         DType::Int8 => Element::I8,
         DType::UInt8 => Element::U8,
+        DType::Int16 | DType::UInt16 if onnx.is_plain() => {
+            let whole = onnx.cast(&x, Element::I32);
+            return Ok(vec![wrapped(onnx, &whole, if to == DType::Int16 { 1 << 15 } else { 0 })]);
+        }
         DType::Int16 => Element::I16,
         DType::UInt16 => Element::U16,
         _ => carrier,
@@ -110,6 +111,16 @@ fn cast(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     Ok(vec![if to == DType::Float16 { onnx.round_half(&wide.with_half(x.is_half())) } else { wide }])
 }
 
+/// The last 16 bits of an int32, as numbers from `-below`.
+fn wrapped(onnx: &mut OnnxBuilder, x: &Value, below: i64) -> Value {
+    let shift = onnx.made(Element::I32, Source::ints(vec![], &[below]));
+    let span = onnx.made(Element::I32, Source::ints(vec![], &[1 << 16]));
+    let rest = onnx.modulo(x, &span);
+    let raised = onnx.binary("Add", &rest, &shift);
+    let rest = onnx.modulo(&raised, &span);
+    onnx.binary("Sub", &rest, &shift)
+}
+
 fn clip(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, low, high) = (op.value("x")?, op.float("alpha")?, op.float("beta")?);
     Ok(vec![onnx.clip(&x, low, high)])
@@ -117,67 +128,44 @@ fn clip(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 
 fn exp2(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let x = op.value("x")?;
-    let two = onnx.scalar(2.0, &x);
-    Ok(vec![onnx.binary("Pow", &two, &x)])
+    Ok(vec![onnx.exp2(&x)])
 }
 
 fn floor_div(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, y) = (op.value("x")?, op.value("y")?);
-    if x.element() == Element::F32 {
-        let quotient = onnx.binary("Div", &x, &y);
-        return Ok(vec![onnx.unary("Floor", &quotient)]);
-    }
-    // ONNX divides integers towards zero. Mod has the divisor's sign, so x - mod(x, y) divides without a rest.
-    let rest = onnx.modulo(&x, &y);
-    let whole = onnx.binary("Sub", &x, &rest);
-    Ok(vec![onnx.binary("Div", &whole, &y)])
+    Ok(vec![onnx.floor_div(&x, &y)])
 }
 
 fn modulo(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, y) = (op.value("x")?, op.value("y")?);
-    if x.element() != Element::F32 {
-        return Ok(vec![onnx.modulo(&x, &y)]);
-    }
-    // For floats ONNX offers C's fmod alone, which has the dividend's sign.
-    let quotient = onnx.binary("Div", &x, &y);
-    let floor = onnx.unary("Floor", &quotient);
-    let multiple = onnx.binary("Mul", &floor, &y);
-    Ok(vec![onnx.binary("Sub", &x, &multiple)])
+    Ok(vec![onnx.floor_mod(&x, &y)])
 }
 
 fn real_div(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, y) = (op.value("x")?, op.value("y")?);
     let to = op.output_element(0)?;
     let (x, y) = (onnx.cast(&x, Element::F32), onnx.cast(&y, Element::F32));
-    let quotient = onnx.binary("Div", &x, &y);
+    let quotient = if to == Element::F32 { onnx.binary("Div", &x, &y) } else { onnx.quotient(&x, &y) };
     Ok(vec![onnx.cast(&quotient, to)])
 }
 
 /// Defaults of epsilon: coremltools 9.0, `defs/iOS15/elementwise_unary.py`.
 fn inverse(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, epsilon) = (op.value("x")?, op.float_or("epsilon", 1e-4)?);
-    let shifted = onnx.with_scalar("Add", &x, epsilon);
-    Ok(vec![onnx.unary("Reciprocal", &shifted)])
+    Ok(vec![onnx.inverse(&x, epsilon)])
 }
 
 fn log(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, epsilon) = (op.value("x")?, op.float_or("epsilon", 1e-45)?);
-    let shifted = plus_epsilon(onnx, &x, epsilon);
-    Ok(vec![onnx.unary("Log", &shifted)])
+    Ok(vec![onnx.log(&x, epsilon)])
 }
 
 fn rsqrt(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, epsilon) = (op.value("x")?, op.float_or("epsilon", 1e-12)?);
-    let shifted = plus_epsilon(onnx, &x, epsilon);
-    let root = onnx.unary("Sqrt", &shifted);
-    Ok(vec![onnx.unary("Reciprocal", &root)])
+    Ok(vec![onnx.rsqrt(&x, epsilon)])
 }
 
 /// An epsilon below half of fp32's smallest step at 1 changes only values that are tiny themselves.
-fn plus_epsilon(onnx: &mut OnnxBuilder, x: &Value, epsilon: f32) -> Value {
-    if epsilon == 0.0 { x.clone() } else { onnx.with_scalar("Add", x, epsilon) }
-}
-
 fn select(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (condition, a, b) = (op.value("cond")?, op.value("a")?, op.value("b")?);
     Ok(vec![onnx.select(&condition, &a, &b)])

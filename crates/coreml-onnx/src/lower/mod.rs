@@ -3,21 +3,26 @@
 //! The driver alone looks operations up, reads their results' declared types and adds places to errors.
 
 pub(crate) mod activation;
+pub(crate) mod blocks;
 mod constexpr;
 mod control;
 mod elementwise;
 pub(crate) mod linear;
+mod list;
 pub(crate) mod normalization;
 mod pool;
 mod program;
 mod quantize;
+pub(crate) mod random;
 mod reader;
-mod recurrent;
+pub(crate) mod recurrent;
 pub(crate) mod reduction;
-mod resize;
-mod scatter_gather;
+pub(crate) mod resize;
+pub(crate) mod sampling;
+pub(crate) mod scatter_gather;
+pub(crate) mod suppression;
 mod tensor;
-mod transform;
+pub(crate) mod transform;
 pub(crate) mod window;
 
 use std::collections::BTreeMap;
@@ -58,16 +63,21 @@ impl From<&str> for Fault {
 /// Every family of operations.
 const FAMILIES: &[&[Lowering]] = &[
     activation::OPS,
+    blocks::OPS,
     constexpr::OPS,
     elementwise::OPS,
     linear::OPS,
+    list::OPS,
     normalization::OPS,
     pool::OPS,
     quantize::OPS,
+    random::OPS,
     recurrent::OPS,
     reduction::OPS,
     resize::OPS,
+    sampling::OPS,
     scatter_gather::OPS,
+    suppression::OPS,
     tensor::OPS,
     transform::OPS,
     window::OPS,
@@ -108,11 +118,33 @@ pub(crate) fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered, Lo
             "it is a compiled model, and {why}, so that only Apple's Core ML can run it; take the .mlpackage or .mlmodel that \
              it was compiled from"
         ))),
-        ModelKind::Other(kind) => Err(LowerError::Model(format!(
-            "it is a {} model, which cannot be run off Apple yet; ML Programs and neural networks can",
-            spaced(kind)
+        ModelKind::Classic(classic) => Err(LowerError::Model(format!(
+            "it is a {} model, which is evaluated as it is and has no graph; ML Programs and neural networks have one",
+            spaced(classic.name())
         ))),
+        ModelKind::Pipeline(_) => Err(LowerError::Model(
+            "it is a pipeline, whose models have a graph each and none together; export the models that it was made of"
+                .to_owned(),
+        )),
+        ModelKind::Other(kind) => Err(LowerError::Model(closed(kind))),
     }
+}
+
+/// Why a model of this type runs on Apple's systems alone.
+fn closed(kind: &str) -> String {
+    let why = match kind {
+        "textClassifier" | "wordTagger" | "gazetteer" | "wordEmbedding" => {
+            "whose parameters only Apple's Natural Language framework can read"
+        }
+        "visionFeaturePrint" => "whose parameters are part of Apple's Vision framework and not of the file",
+        "soundAnalysisPreprocessing" | "audioFeaturePrint" => {
+            "whose parameters are part of Apple's Sound Analysis framework and not of the file"
+        }
+        "customModel" => "whose code is in an app and not in the file",
+        "serializedModel" => "of a type that its file does not tell",
+        _ => "which is not documented well enough to be run elsewhere",
+    };
+    format!("it is a {} model, {why}; it runs on Apple's systems alone", spaced(kind))
 }
 
 /// `treeEnsembleRegressor` as a person writes it: `tree ensemble regressor`.

@@ -3,7 +3,7 @@
 use coreml_format::mil::Dim;
 
 use super::{Fault, Lowering, OpReader, Results, axes, made_count};
-use crate::onnx::{OnnxBuilder, Value};
+use crate::onnx::{OnnxBuilder, Value, Window};
 
 pub(super) const OPS: &[Lowering] = &[
     Lowering { mil: "batch_norm", run: batch_norm },
@@ -47,10 +47,7 @@ fn bias_of(op: &OpReader<'_>, onnx: &mut OnnxBuilder, n: usize) -> Result<Value,
 /// `x / sqrt(sum(x^2) + epsilon)` over the last three axes.
 fn l2_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, epsilon) = (op.value("x")?, op.float_or("epsilon", 1e-6)?);
-    let squares = onnx.reduce("ReduceSumSquare", &x, &[-3, -2, -1], true);
-    let shifted = onnx.with_scalar("Add", &squares, epsilon);
-    let norm = onnx.unary("Sqrt", &shifted);
-    Ok(vec![onnx.binary("Div", &x, &norm)])
+    Ok(vec![onnx.l2_normalised(&x, &[-3, -2, -1], epsilon)])
 }
 
 fn layer_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
@@ -127,12 +124,40 @@ fn local_response_norm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
         return Err(format!("size is {size}, expected at least 1").into());
     }
     match x.dims().map(<[_]>::len) {
-        Some(4) => Ok(vec![onnx.lrn(&x, size, alpha, beta, k)]),
-        Some(3) => {
-            let raised = onnx.unsqueeze(&x, &[3]);
-            let normal = onnx.lrn(&raised, size, alpha, beta, k);
-            Ok(vec![onnx.squeeze(&normal, &[3])])
-        }
-        _ => Err("x must have rank 3 or 4".into()),
+        Some(3..=5) => Ok(vec![response_norm(onnx, &x, size, [alpha, beta, k])?]),
+        _ => Err("x must have rank 3 to 5".into()),
     }
+}
+
+/// `x / (k + alpha / size * sum)^beta`, with the sum of squares over neighbouring channels: as many on each side as a
+/// window of `size` has there, so that an even size counts as the odd one below it. Beyond the ends are zeros.
+pub(crate) fn response_norm(
+    onnx: &mut OnnxBuilder,
+    x: &Value,
+    size: i64,
+    [alpha, beta, k]: [f32; 3],
+) -> Result<Value, Fault> {
+    if !onnx.is_plain() && size % 2 == 1 && x.dims().is_some_and(|dims| dims.len() == 4) {
+        return Ok(onnx.lrn(x, size, alpha, beta, k));
+    }
+    let channels = channels(x)? as i64;
+    let squares = onnx.binary("Mul", x, x);
+    let shape = onnx.ints(&[0, 1, channels, -1]);
+    let columns = onnx.reshape_to(&squares, &shape, true);
+    let side = (size - 1) / 2;
+    let kernel = 2 * side + 1;
+    let window = Window {
+        kernel: vec![kernel, 1],
+        strides: vec![1, 1],
+        dilations: vec![1, 1],
+        pads: vec![side, 0, side, 0],
+        auto: None,
+    };
+    let mean = onnx.average_pool(&columns, &window, false, true);
+    let scaled = onnx.with_scalar("Mul", &mean, alpha * kernel as f32 / size as f32);
+    let shifted = onnx.with_scalar("Add", &scaled, k);
+    let power = onnx.with_scalar("Pow", &shifted, beta);
+    let shape = onnx.shape(x);
+    let divisor = onnx.reshape_to(&power, &shape, false);
+    Ok(onnx.binary("Div", x, &divisor))
 }

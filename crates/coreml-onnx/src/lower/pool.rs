@@ -6,13 +6,26 @@ use super::{
 };
 use crate::onnx::{OnnxBuilder, Value, Window};
 
-pub(super) const OPS: &[Lowering] =
-    &[Lowering { mil: "avg_pool", run: avg_pool }, Lowering { mil: "max_pool", run: max_pool }];
+pub(super) const OPS: &[Lowering] = &[
+    Lowering { mil: "avg_pool", run: avg_pool },
+    Lowering { mil: "l2_pool", run: l2_pool },
+    Lowering { mil: "max_pool", run: max_pool },
+];
 
 fn avg_pool(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let exclude = op.bool_or("exclude_padding_from_average", false)?;
     let (x, window, rounding) = pooling(op)?;
     Ok(vec![onnx.average_pool(&x, &window, rounding == Rounding::Ceil, !exclude)])
+}
+
+/// The root of a window's sum of squares, as an average in which padding counts, times the size of the window.
+fn l2_pool(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, window, rounding) = pooling(op)?;
+    let squares = onnx.binary("Mul", &x, &x);
+    let squares = squares.with_dims(x.dims().map(<[_]>::to_vec));
+    let mean = onnx.average_pool(&squares, &window, rounding == Rounding::Ceil, true);
+    let sum = onnx.with_scalar("Mul", &mean, window.kernel.iter().product::<i64>() as f32);
+    Ok(vec![onnx.unary("Sqrt", &sum)])
 }
 
 fn max_pool(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {

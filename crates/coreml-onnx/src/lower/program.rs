@@ -10,6 +10,7 @@ use coreml_format::{
 
 use super::{
     Fault, control, find, grouped,
+    list::carried,
     reader::{Entry, OpReader, Scope},
 };
 use crate::{
@@ -169,7 +170,7 @@ impl<'a> Lowerer<'a> {
         }
         let mut checked = Vec::with_capacity(op.outputs.len());
         for (out, value) in op.outputs.iter().zip(results) {
-            let declared = out.ty.as_tensor().and_then(|t| Element::carrier(t.dtype));
+            let declared = carried(&out.ty).and_then(|t| Element::carrier(t.dtype));
             let value = match (declared, value.element()) {
                 (Some(declared), given) if declared == given => value,
                 // ONNX gives indices and shapes as int64, which MIL has as int32.
@@ -242,9 +243,9 @@ impl<'a> Lowerer<'a> {
 
 /// A value with what its declared type says of it.
 pub(super) fn typed(value: Value, ty: &Type) -> Value {
-    let tensor = ty.as_tensor();
-    let half = tensor.is_some_and(|t| t.dtype == DType::Float16);
-    value.with_dims(tensor.and_then(|t| t.dims.clone())).with_half(half)
+    let tensor = carried(ty);
+    let half = tensor.as_ref().is_some_and(|t| t.dtype == DType::Float16);
+    value.with_dims(tensor.and_then(|t| t.dims)).with_half(half)
 }
 
 /// The graph output with a state's new value.

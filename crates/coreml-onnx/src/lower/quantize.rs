@@ -15,7 +15,7 @@ fn quantize(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
         other => return Err(format!("output_dtype {other:?} is not known, expected int8 or uint8").into()),
     };
     let (scale, zero) = parameters(op, onnx, &input)?;
-    let scaled = onnx.binary("Div", &input, &scale);
+    let scaled = onnx.quotient(&input, &scale);
     let mut whole = onnx.unary("Round", &scaled);
     if let Some(zero) = zero {
         whole = onnx.binary("Add", &whole, &zero);

@@ -7,7 +7,7 @@ use coreml_format::{
     schema::ClassLabels,
 };
 
-use super::Fault;
+use super::{Fault, list::carried};
 use crate::onnx::{Element, OnnxBuilder, Source, Value};
 
 /// What a name stands for while a function is lowered.
@@ -68,9 +68,9 @@ impl<'a> OpReader<'a> {
         &self.op.outputs
     }
 
-    /// The declared dimensions of a result; `None` where its rank is unknown.
-    pub(super) fn output_dims(&self, index: usize) -> Option<&'a [Dim]> {
-        self.op.outputs.get(index)?.ty.as_tensor()?.dims.as_deref()
+    /// The declared dimensions of a result, a list's length in front; `None` where its rank is unknown.
+    pub(super) fn output_dims(&self, index: usize) -> Option<Vec<Dim>> {
+        carried(&self.op.outputs.get(index)?.ty)?.dims
     }
 
     /// The declared shape of a result, where it is fixed.
@@ -80,10 +80,15 @@ impl<'a> OpReader<'a> {
 
     /// The element type of the graph in which a result is carried.
     pub(super) fn output_element(&self, index: usize) -> Result<Element, Fault> {
-        let tensor = self.op.outputs.get(index).and_then(|out| out.ty.as_tensor());
+        let tensor = self.op.outputs.get(index).and_then(|out| carried(&out.ty));
         tensor
             .and_then(|t| Element::carrier(t.dtype))
             .ok_or_else(|| format!("result {index} is not a tensor of numbers").into())
+    }
+
+    /// Takes note of an operand whose meaning is in the type of the result too.
+    pub(super) fn declared(&self, parameter: &str) {
+        self.read.borrow_mut().push(parameter.to_owned());
     }
 
     /// A required operand.

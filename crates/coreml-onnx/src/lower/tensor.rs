@@ -25,21 +25,10 @@ pub(super) const OPS: &[Lowering] = &[
     Lowering { mil: "topk", run: topk },
 ];
 
-/// The size of an axis as an int64 list of one.
-fn size_of(onnx: &mut OnnxBuilder, x: &Value, along: i64) -> Value {
-    match x.dims().and_then(|dims| dims.get(along as usize)) {
-        Some(Dim::Fixed(n)) => onnx.ints(&[*n as i64]),
-        _ => {
-            let shape = onnx.shape(x);
-            onnx.slice(&shape, &[along], &[along + 1], &[0], &[1])
-        }
-    }
-}
-
 fn argsort(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, along, ascending) = (op.value("x")?, op.int_or("axis", -1)?, op.bool_or("ascending", false)?);
     let along = axis(along, rank(&x)?)?;
-    let k = size_of(onnx, &x, along);
+    let k = onnx.size_of(&x, along);
     Ok(vec![onnx.top_k(&x, &k, along, !ascending, true).1])
 }
 
@@ -61,18 +50,17 @@ fn topk(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 /// Keeps `lower` diagonals below the main one and `upper` above it; a negative number keeps all.
 fn band_part(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, lower, upper) = (op.value("x")?, op.int_or("lower", -1)?, op.int_or("upper", -1)?);
-    let mut band = x;
-    if lower >= 0 {
-        band = onnx.trilu(&band, -lower, true);
-    }
-    if upper >= 0 {
-        band = onnx.trilu(&band, upper, false);
-    }
-    Ok(vec![band])
+    Ok(vec![onnx.band(&x, lower, upper)])
 }
 
 fn concat(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (values, along, interleave) = (op.values("values")?, op.int("axis")?, op.bool_or("interleave", false)?);
+    // Scalars are joined to a list.
+    let listed = |value: Value| match value.dims() {
+        Some([]) => onnx.reshape(&value, &[1]).with_dims(Some(vec![Dim::Fixed(1)])),
+        _ => value,
+    };
+    let values: Vec<Value> = values.into_iter().map(listed).collect();
     let dims = values[0].dims().ok_or("the rank of the values must be known")?.to_vec();
     let along = axis(along, dims.len())?;
     if values.len() == 1 {
@@ -256,7 +244,15 @@ fn range_1d(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
         let value = onnx.cast(&value, element);
         if value.dims().is_some_and(|dims| !dims.is_empty()) { onnx.reshape(&value, &[]) } else { value }
     });
-    Ok(vec![onnx.range(&start, &end, &step)])
+    let known = [&start, &end, &step].iter().all(|value| value.constant().is_some());
+    if element == Element::F32 || known {
+        return Ok(vec![onnx.range(&start, &end, &step)]);
+    }
+    // ONNX Runtime makes a Slice of a Gather that takes a Range, and to a Slice an end of -1 is the last element. It does
+    // not look through a Neg.
+    let [start, end, step] = [start, end, step].map(|value| onnx.unary("Neg", &value));
+    let range = onnx.range(&start, &end, &step);
+    Ok(vec![onnx.unary("Neg", &range)])
 }
 
 fn shape(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {

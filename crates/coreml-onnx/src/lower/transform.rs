@@ -6,18 +6,15 @@ use super::{Fault, Lowering, OpReader, Results, axes, axis, made_count, rank};
 use crate::onnx::{Element, OnnxBuilder, Value};
 
 pub(super) const OPS: &[Lowering] = &[
-    Lowering { mil: "depth_to_space", run: depth_to_space },
     Lowering { mil: "expand_dims", run: expand_dims },
-    Lowering { mil: "pixel_shuffle", run: pixel_shuffle },
-    Lowering { mil: "pixel_unshuffle", run: pixel_unshuffle },
     Lowering { mil: "reshape", run: reshape },
     Lowering { mil: "reshape_like", run: reshape_like },
     Lowering { mil: "reverse", run: reverse },
+    Lowering { mil: "reverse_sequence", run: reverse_sequence },
     Lowering { mil: "slice_by_index", run: slice_by_index },
     Lowering { mil: "slice_by_size", run: slice_by_size },
     Lowering { mil: "slice_update", run: slice_update },
     Lowering { mil: "sliding_windows", run: sliding_windows },
-    Lowering { mil: "space_to_depth", run: space_to_depth },
     Lowering { mil: "squeeze", run: squeeze },
     Lowering { mil: "transpose", run: transpose },
 ];
@@ -26,40 +23,35 @@ pub(super) const OPS: &[Lowering] = &[
 const END: i64 = i32::MAX as i64;
 const BEFORE: i64 = -END;
 
-fn depth_to_space(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
-    let (x, block) = (op.value("x")?, block(op, "block_size")?);
-    Ok(vec![onnx.depth_to_space(&x, block, false)])
-}
-
-fn space_to_depth(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
-    let (x, block) = (op.value("x")?, block(op, "block_size")?);
-    Ok(vec![onnx.space_to_depth(&x, block)])
-}
-
-fn pixel_shuffle(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
-    let (x, block) = (op.value("x")?, block(op, "upscale_factor")?);
-    Ok(vec![onnx.depth_to_space(&x, block, true)])
-}
-
-fn block(op: &OpReader<'_>, parameter: &str) -> Result<i64, Fault> {
-    let block = op.int(parameter)?;
-    if (1..1 << 16).contains(&block) {
-        Ok(block)
-    } else {
-        Err(format!("{parameter} is {block}, expected at least 1").into())
+/// The first `lengths` elements along one axis in reverse order, for each index of another.
+fn reverse_sequence(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (x, lengths) = (op.value("x")?, op.value("lengths")?);
+    let rank = rank(&x)?;
+    let time = axis(op.int_or("seq_axis", 0)?, rank)? as usize;
+    let batch = axis(op.int_or("batch_axis", 0)?, rank)? as usize;
+    if time == batch {
+        return Err("seq_axis and batch_axis must differ".into());
     }
+    Ok(vec![reversed_sequences(onnx, &x, &lengths, [batch, time], rank)])
 }
 
-fn pixel_unshuffle(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
-    let (x, block) = (op.value("x")?, block(op, "downscale_factor")?);
-    let [n, c, h, w] = x.shape().ok_or("the shape of x must be fixed")?[..] else {
-        return Err("x must have rank 4".into());
-    };
-    let [n, c, h, w] = [n, c, h, w].map(|d| d as i64);
-    let deep = c.checked_mul(block * block).ok_or("its channels are too many")?;
-    let split = onnx.reshape(&x, &[n, c, h / block, block, w / block, block]);
-    let turned = onnx.transpose(&split, &[0, 1, 3, 5, 2, 4]);
-    Ok(vec![onnx.reshape(&turned, &[n, deep, h / block, w / block])])
+/// The first elements of axis `time` in reverse order, as many as `lengths` says for each index of axis `batch`.
+pub(crate) fn reversed_sequences(
+    onnx: &mut OnnxBuilder,
+    x: &Value,
+    lengths: &Value,
+    [batch, time]: [usize; 2],
+    rank: usize,
+) -> Value {
+    let others = (0..rank).filter(|&a| a != time && a != batch);
+    let perm: Vec<i64> = [time, batch].into_iter().chain(others).map(|a| a as i64).collect();
+    let turned = onnx.transpose(x, &perm);
+    // Engines reverse floats and wide integers.
+    let element = turned.element();
+    let turned = if element == Element::Bool { onnx.cast(&turned, Element::I32) } else { turned };
+    let reversed = onnx.reverse_sequence(&turned, lengths);
+    let reversed = onnx.cast(&reversed, element);
+    onnx.transpose(&reversed, &inverse(&perm))
 }
 
 fn expand_dims(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
@@ -158,13 +150,13 @@ fn reverse(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 }
 
 /// The bounds of a slice: begin, end and step of each axis, and which axes go.
-struct Slice {
-    begin: Value,
-    end: Value,
-    steps: Vec<i64>,
-    begin_mask: Vec<bool>,
-    end_mask: Vec<bool>,
-    squeeze: Vec<bool>,
+pub(crate) struct Slice {
+    pub(crate) begin: Value,
+    pub(crate) end: Value,
+    pub(crate) steps: Vec<i64>,
+    pub(crate) begin_mask: Vec<bool>,
+    pub(crate) end_mask: Vec<bool>,
+    pub(crate) squeeze: Vec<bool>,
 }
 
 impl Slice {
@@ -190,7 +182,7 @@ impl Slice {
     }
 
     /// Begins and ends, where both are constants.
-    fn constant(&self) -> Option<(Vec<i64>, Vec<i64>)> {
+    pub(crate) fn constant(&self) -> Option<(Vec<i64>, Vec<i64>)> {
         let (mut begins, mut ends) = (self.begin.constant()?.i64s(), self.end.constant()?.i64s());
         for axis in 0..self.steps.len() {
             let (first, last) = Slice::whole(self.steps[axis]);
@@ -243,7 +235,7 @@ impl Slice {
     }
 
     /// The steps; an axis that goes is one element wide.
-    fn steps(&self) -> Vec<i64> {
+    pub(crate) fn steps(&self) -> Vec<i64> {
         self.steps.iter().zip(&self.squeeze).map(|(&step, &squeezed)| if squeezed { 1 } else { step }).collect()
     }
 
@@ -256,10 +248,25 @@ fn slice_by_index(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let x = op.value("x")?;
     let rank = rank(&x)?;
     let slice = Slice::read(op, rank)?;
+    Ok(vec![sliced(onnx, x, &slice, rank)])
+}
+
+pub(crate) fn sliced(onnx: &mut OnnxBuilder, x: Value, slice: &Slice, rank: usize) -> Value {
+    let steps = slice.steps();
+    let (forward, backward): (Vec<usize>, Vec<usize>) =
+        (0..rank).partition(|&axis| !is_taken_by_indices(onnx, rank, steps[axis]));
+    let mut x = x;
+    if !backward.is_empty() {
+        let (begins, ends) = slice.bounds(onnx);
+        let bounds = Bounds { begins: &begins, ends: &ends, steps: &steps };
+        for axis in backward {
+            x = bounds.along(onnx, &x, axis, rank);
+        }
+    }
     let mut result = match slice.constant() {
         Some((begins, ends)) => {
-            let steps = slice.steps();
-            let cut: Vec<usize> = (0..rank)
+            let cut: Vec<usize> = forward
+                .into_iter()
                 .filter(|&a| {
                     (begins[a], ends[a], steps[a]) != (0, END, 1) && !covers(&x, a, begins[a], ends[a], steps[a])
                 })
@@ -270,7 +277,13 @@ fn slice_by_index(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
         }
         None => {
             let (begins, ends) = slice.bounds(onnx);
-            let (along, steps) = (onnx.ints(&(0..rank as i64).collect::<Vec<_>>()), onnx.ints(&slice.steps()));
+            let steps: Vec<i64> = forward.iter().map(|&axis| steps[axis]).collect();
+            let along = onnx.ints(&forward.iter().map(|&axis| axis as i64).collect::<Vec<_>>());
+            let pick = |onnx: &mut OnnxBuilder, bounds: Value| match forward.len() {
+                n if n == rank => bounds,
+                _ => onnx.gather(&bounds, &along, 0),
+            };
+            let (begins, ends, steps) = (pick(onnx, begins), pick(onnx, ends), onnx.ints(&steps));
             onnx.slice_at(&x, &begins, &ends, &along, &steps)
         }
     };
@@ -278,7 +291,7 @@ fn slice_by_index(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     if !squeezed.is_empty() {
         result = onnx.squeeze(&result, &squeezed);
     }
-    Ok(vec![result])
+    result
 }
 
 /// Whether these bounds take the whole of an axis.
@@ -339,6 +352,27 @@ impl Bounds<'_> {
         let next = [axis as i64 + 1];
         (onnx.slice(self.begins, &at, &next, &[0], &[1]), onnx.slice(self.ends, &at, &next, &[0], &[1]))
     }
+
+    /// The slice of `x` along one axis.
+    fn along(&self, onnx: &mut OnnxBuilder, x: &Value, axis: usize, rank: usize) -> Value {
+        let (begin, end) = self.of(onnx, axis);
+        let (along, step) = (onnx.ints(&[axis as i64]), onnx.ints(&[self.steps[axis]]));
+        let part = if is_taken_by_indices(onnx, rank, self.steps[axis]) {
+            let indices = indices(onnx, x, axis, (&begin, &end, &step));
+            onnx.gather(x, &indices, axis as i64)
+        } else {
+            onnx.slice_at(x, &begin, &end, &along, &step)
+        };
+        let dims = x.dims().map(|dims| {
+            dims.iter().enumerate().map(|(at, dim)| if at == axis { Dim::Unknown } else { *dim }).collect()
+        });
+        part.with_dims(dims)
+    }
+}
+
+/// Whether a slice goes by indices: rten panics where it goes backwards in more than four dimensions.
+fn is_taken_by_indices(onnx: &OnnxBuilder, rank: usize, step: i64) -> bool {
+    onnx.is_plain() && rank > 4 && step < 0
 }
 
 fn updated(
@@ -356,8 +390,7 @@ fn updated(
     let inner = if rest.is_empty() {
         update.clone()
     } else {
-        let unknown = x.dims().map(|dims| vec![Dim::Unknown; dims.len()]);
-        let part = onnx.slice_at(x, &begin, &end, &along, &step_value).with_dims(unknown);
+        let part = bounds.along(onnx, x, axis, rank(x)?);
         updated(onnx, &part, update, rest, bounds)?
     };
     if step != 1 {
@@ -375,15 +408,9 @@ fn scattered(
     x: &Value,
     update: &Value,
     axis: usize,
-    (begin, end, step): (&Value, &Value, &Value),
+    bounds: (&Value, &Value, &Value),
 ) -> Result<Value, Fault> {
-    // The indices that a slice takes are the slice of all indices.
-    let shape = onnx.shape(x);
-    let size = onnx.slice(&shape, &[axis as i64], &[axis as i64 + 1], &[0], &[1]);
-    let size = onnx.squeeze(&size, &[0]);
-    let (zero, one, first) = (onnx.int(0), onnx.int(1), onnx.ints(&[0]));
-    let all = onnx.range(&zero, &size, &one);
-    let indices = onnx.slice_at(&all, begin, end, &first, step);
+    let indices = indices(onnx, x, axis, bounds);
     let indices = onnx.unsqueeze(&indices, &[1]);
     let perm = to_front(axis, rank(x)?);
     let (turned, update) = (onnx.transpose(x, &perm), onnx.transpose(update, &perm));
@@ -391,13 +418,23 @@ fn scattered(
     Ok(onnx.transpose(&placed, &inverse(&perm)))
 }
 
+/// The indices that a slice takes of an axis: the slice of all of them.
+fn indices(onnx: &mut OnnxBuilder, x: &Value, axis: usize, (begin, end, step): (&Value, &Value, &Value)) -> Value {
+    let shape = onnx.shape(x);
+    let size = onnx.slice(&shape, &[axis as i64], &[axis as i64 + 1], &[0], &[1]);
+    let size = onnx.squeeze(&size, &[0]);
+    let (zero, one, first) = (onnx.int(0), onnx.int(1), onnx.ints(&[0]));
+    let all = onnx.range(&zero, &size, &one);
+    onnx.slice_at(&all, begin, end, &first, step)
+}
+
 /// The permutation that moves `axis` to the front.
-pub(super) fn to_front(axis: usize, rank: usize) -> Vec<i64> {
+pub(crate) fn to_front(axis: usize, rank: usize) -> Vec<i64> {
     std::iter::once(axis).chain((0..rank).filter(|&a| a != axis)).map(|a| a as i64).collect()
 }
 
 /// The permutation that undoes `perm`.
-pub(super) fn inverse(perm: &[i64]) -> Vec<i64> {
+pub(crate) fn inverse(perm: &[i64]) -> Vec<i64> {
     let mut undo = vec![0; perm.len()];
     for (to, &from) in perm.iter().enumerate() {
         undo[from as usize] = to as i64;
@@ -407,9 +444,13 @@ pub(super) fn inverse(perm: &[i64]) -> Vec<i64> {
 
 fn sliding_windows(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, along, size, stride) = (op.value("x")?, op.int("axis")?, op.int("size")?, op.int_or("stride", 1)?);
-    let dims = x.dims().ok_or("the rank of x must be known")?;
-    let along = axis(along, dims.len())?;
-    let Dim::Fixed(length) = dims[along as usize] else {
+    let along = axis(along, rank(&x)?)?;
+    Ok(vec![windows(onnx, &x, along, [size, stride])?])
+}
+
+/// All windows of `size` elements along an axis, `stride` elements apart: the axis becomes two.
+pub(crate) fn windows(onnx: &mut OnnxBuilder, x: &Value, along: i64, [size, stride]: [i64; 2]) -> Result<Value, Fault> {
+    let Some(Dim::Fixed(length)) = x.dims().map(|dims| dims[along as usize]) else {
         return Err("the axis of the windows must have a fixed size".into());
     };
     if size < 1 || stride < 1 || size > length as i64 {
@@ -420,5 +461,5 @@ fn sliding_windows(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let starts: Vec<i64> = (0..windows).flat_map(|w| (0..size).map(move |i| w * stride + i)).collect();
     let flat = onnx.ints(&starts);
     let indices = onnx.reshape(&flat, &[windows, size]);
-    Ok(vec![onnx.gather(&x, &indices, along)])
+    Ok(onnx.gather(x, &indices, along))
 }

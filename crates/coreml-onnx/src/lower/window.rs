@@ -5,16 +5,44 @@ use coreml_format::mil::Dim;
 use super::{Fault, Lowering, OpReader, Results};
 use crate::onnx::{OnnxBuilder, Value, Window};
 
-pub(super) const OPS: &[Lowering] =
-    &[Lowering { mil: "conv", run: conv }, Lowering { mil: "conv_transpose", run: conv_transpose }];
+pub(super) const OPS: &[Lowering] = &[
+    Lowering { mil: "conv", run: conv },
+    Lowering { mil: "conv_quantized", run: conv_quantized },
+    Lowering { mil: "conv_transpose", run: conv_transpose },
+];
 
 /// No dimension of a real model is larger; a larger one would only ask for memory.
 pub(crate) const LARGEST: i64 = 1 << 31;
 
 fn conv(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
-    let (x, weight, bias, groups) = (op.value("x")?, op.value("weight")?, op.maybe("bias")?, op.int_or("groups", 1)?);
+    let weight = op.value("weight")?;
+    convolved(op, onnx, &weight)
+}
+
+/// A weight of bytes, scaled and shifted as a whole or for each output channel. A table has no place among its operands.
+fn conv_quantized(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
+    let (weight, kind, bits) = (op.source("weight")?, op.string("quantization_type")?, op.int_or("nbits", 8)?);
+    let (scale, bias) = (op.floats("quant_scale")?, op.floats("quant_bias")?);
+    if kind != "linear" {
+        return Err(format!("quantization_type {kind:?} has no documented meaning, expected linear").into());
+    }
+    let (shape, numbers) = (weight.shape(), weight.i64s());
+    let channels = shape.first().copied().unwrap_or(0);
+    let fits = |all: &[f32]| all.len() == 1 || all.len() == channels;
+    if !(1..=8).contains(&bits) || channels == 0 || !fits(&scale) || !fits(&bias) {
+        return Err("quant_scale and quant_bias need one number, or one for each output channel".into());
+    }
+    let part = (numbers.len() / channels).max(1);
+    let of = |all: &[f32], i: usize| if all.len() == 1 { all[0] } else { all[i / part] };
+    let values = numbers.iter().enumerate().map(|(i, &n)| n as f32 * of(&scale, i) + of(&bias, i)).collect();
+    let weight = onnx.floats(&shape, values);
+    convolved(op, onnx, &weight)
+}
+
+fn convolved(op: &OpReader<'_>, onnx: &mut OnnxBuilder, weight: &Value) -> Results {
+    let (x, bias, groups) = (op.value("x")?, op.maybe("bias")?, op.int_or("groups", 1)?);
     let spatial = spatial(&x)?;
-    let (channels, kernel) = channels_and_kernel(&weight, spatial.len())?;
+    let (channels, kernel) = channels_and_kernel(weight, spatial.len())?;
     divides(groups, channels[0])?;
     if let Some(Dim::Fixed(given)) = x.dims().and_then(|dims| dims.get(1))
         && *given as i64 != channels[1] * groups
@@ -25,7 +53,7 @@ fn conv(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     }
     let window = window(op, &spatial, kernel)?;
     check_output(op, &spatial, &window, Rounding::Floor)?;
-    Ok(vec![onnx.conv(&x, &weight, bias.as_ref(), &window, groups)])
+    Ok(vec![onnx.conv(&x, weight, bias.as_ref(), &window, groups)])
 }
 
 fn conv_transpose(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {

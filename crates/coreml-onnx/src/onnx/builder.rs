@@ -82,8 +82,10 @@ pub(crate) struct OnnxBuilder {
     inputs: Vec<Port>,
     initializers: Vec<super::pb::TensorProto>,
     weights: Vec<Weight>,
-    names: HashSet<Rc<str>>,
-    node_names: HashSet<String>,
+    /// Names of values and of nodes, each with the depth of its graph. A value of a nested graph has no name of a node
+    /// around it: rten would take the one for the other.
+    names: HashMap<Rc<str>, usize>,
+    node_names: HashMap<String, usize>,
     /// Constants that are in the graph, by the names of their values: the names that they have there.
     written: HashMap<Rc<str>, Rc<str>>,
     /// Big weights by what they are made of, since models use one blob in several places.
@@ -117,8 +119,8 @@ impl OnnxBuilder {
             inputs: Vec::new(),
             initializers: Vec::new(),
             weights: Vec::new(),
-            names: HashSet::new(),
-            node_names: HashSet::new(),
+            names: HashMap::new(),
+            node_names: HashMap::new(),
             written: HashMap::new(),
             shared: HashMap::new(),
             undo: HashMap::new(),
@@ -140,7 +142,8 @@ impl OnnxBuilder {
     /// A constant by reference. Nothing is written until a node reads it.
     pub(crate) fn weight(&mut self, name: &str, element: Element, source: Arc<Source>) -> Value {
         let dims = source.shape().into_iter().map(Dim::Fixed).collect();
-        Value { name: self.fresh(name), element, dims: Some(dims), half: false, constant: Some(source) }
+        // Constants are in the outermost graph, whoever reads them.
+        Value { name: self.fresh_at(1, name), element, dims: Some(dims), half: false, constant: Some(source) }
     }
 
     /// A small constant of our own making; equal ones are shared.
@@ -167,7 +170,7 @@ impl OnnxBuilder {
         let last = self.nodes().len();
         for i in first..last {
             let name = if i + 1 == last { op.clone() } else { format!("{op}/{}", self.nodes()[i].op_type) };
-            let name = self.fresh_node(name);
+            let name = self.fresh_node(self.graphs.len(), name);
             self.nodes()[i].name = name;
         }
         // Results get their names now, so what was made here is no longer known by the name that stands in `undo`.
@@ -232,8 +235,13 @@ impl OnnxBuilder {
     /// Ends a nested graph.
     pub(crate) fn close_graph(&mut self, name: &str, inputs: &[Value], outputs: &[Value]) -> GraphProto {
         let outputs = outputs.iter().map(|value| self.own(value)).collect::<Vec<_>>();
+        let mut nodes = self.graphs.pop().expect("opened before");
+        // Nodes of operations inside have their names already.
+        for node in nodes.iter_mut().filter(|node| node.name.is_empty()) {
+            node.name = self.fresh_node(self.graphs.len() + 1, format!("{}/{}", self.op.0, node.op_type));
+        }
         GraphProto {
-            node: self.graphs.pop().expect("opened before"),
+            node: nodes,
             name: name.to_owned(),
             initializer: Vec::new(),
             input: inputs.iter().map(|v| value_info(&v.name, v.element, v.dims())).collect(),
@@ -255,7 +263,7 @@ impl OnnxBuilder {
 
     /// Keeps names free for the graph's outputs; [`OnnxBuilder::finish`] gives them.
     pub(crate) fn reserve<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
-        self.names.extend(names.into_iter().map(Rc::from));
+        self.names.extend(names.into_iter().map(|name| (Rc::from(name), 1)));
     }
 
     /// Ends the graph. Each output gets a port of its reserved name.
@@ -300,6 +308,11 @@ impl OnnxBuilder {
         self.without_fp16
     }
 
+    /// Whether the engine is one with few operators. The one that lacks fp16 is.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.without_fp16
+    }
+
     /// Removes nodes that no output needs, and constants that only such nodes read.
     fn remove_dead(&mut self, outputs: &[Port]) {
         let mut needed: HashSet<String> = outputs.iter().map(|port| port.name.clone()).collect();
@@ -321,25 +334,33 @@ impl OnnxBuilder {
         NodeBuilder { node: NodeProto { op_type: op_type.to_owned(), ..NodeProto::default() }, onnx: self }
     }
 
-    /// A name that no value has yet: `stem`, or `stem` with a number.
+    /// A name that no value has yet, in the innermost graph: `stem`, or `stem` with a number.
     fn fresh(&mut self, stem: &str) -> Rc<str> {
+        self.fresh_at(self.graphs.len(), stem)
+    }
+
+    fn fresh_at(&mut self, depth: usize, stem: &str) -> Rc<str> {
         let stem = if stem.is_empty() { "value" } else { stem };
         let mut name: Rc<str> = stem.into();
         let mut n = self.names.len();
-        while !self.names.insert(name.clone()) {
+        let around = |name: &str| self.node_names.get(name).is_some_and(|&node| node < depth);
+        while self.names.contains_key(&name) || around(&name) {
             name = format!("{stem}.{n}").into();
             n += 1;
         }
+        self.names.insert(name.clone(), depth);
         name
     }
 
-    fn fresh_node(&mut self, name: String) -> String {
+    fn fresh_node(&mut self, depth: usize, name: String) -> String {
         let mut n = self.node_names.len();
         let mut unique = name.clone();
-        while !self.node_names.insert(unique.clone()) {
+        let inside = |name: &str| self.names.get(name).is_some_and(|&value| value > depth);
+        while self.node_names.contains_key(&unique) || inside(&unique) {
             unique = format!("{name}.{n}");
             n += 1;
         }
+        self.node_names.insert(unique.clone(), depth);
         unique
     }
 
@@ -463,7 +484,7 @@ impl NodeBuilder<'_> {
     fn emit(mut self, named: Vec<(Element, Rc<str>)>) -> Vec<Value> {
         self.node.output = named.iter().map(|(_, name)| name.to_string()).collect();
         if self.onnx.op.0.is_empty() {
-            self.node.name = self.onnx.fresh_node(self.node.output[0].clone());
+            self.node.name = self.onnx.fresh_node(self.onnx.graphs.len(), self.node.output[0].clone());
         }
         self.onnx.nodes().push(self.node);
         named

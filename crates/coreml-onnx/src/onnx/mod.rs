@@ -4,6 +4,7 @@
 
 mod builder;
 mod element;
+mod math;
 mod model;
 pub(crate) mod pb;
 mod verbs;

@@ -1,6 +1,7 @@
 //! The verbs that lowerings write ONNX with: one method an operator, in the form of the opset that we write.
 
 use bytes::Bytes;
+use coreml_format::mil::Dim;
 
 use super::{Element, OnnxBuilder, Source, Value, builder::NodeBuilder, pb::GraphProto};
 
@@ -89,7 +90,12 @@ impl OnnxBuilder {
 
     /// An operator with two operands that broadcast, and a result of their type.
     pub(crate) fn binary(&mut self, op_type: &'static str, x: &Value, y: &Value) -> Value {
-        let (x, y) = self.unify(x, y);
+        let (mut x, y) = self.unify(x, y);
+        if matches!(op_type, "Div" | "Pow") && self.is_plain() && one_may_widen(&y, &x) {
+            // rten gives the result the shape of the first operand where the second has one element.
+            let shape = self.shape(&y);
+            x = self.expand(&x, &shape);
+        }
         self.node(op_type).arg(&x).arg(&y).out(x.element())
     }
 
@@ -339,6 +345,11 @@ impl OnnxBuilder {
         self.node("ConstantOfShape").arg(&shape).tensor("value", element, &[1], bytes).out(element)
     }
 
+    /// `count` numbers from 0 to below 1, other ones in every run.
+    pub(crate) fn random_uniform(&mut self, count: i64) -> Value {
+        self.node("RandomUniform").ints("shape", &[count]).float("low", 0.0).float("high", 1.0).out(Element::F32)
+    }
+
     pub(crate) fn range(&mut self, start: &Value, limit: &Value, step: &Value) -> Value {
         self.node("Range").args([start, limit, step]).out(start.element())
     }
@@ -394,6 +405,13 @@ impl OnnxBuilder {
         self.node("NonZero").arg(x).out(Element::I64)
     }
 
+    /// The first `lengths` elements of axis 0 in reverse order, for each index of axis 1.
+    pub(crate) fn reverse_sequence(&mut self, x: &Value, lengths: &Value) -> Value {
+        let lengths = self.cast(lengths, Element::I64);
+        let node = self.node("ReverseSequence").arg(x).arg(&lengths);
+        node.int("time_axis", 0).int("batch_axis", 1).out(x.element())
+    }
+
     pub(crate) fn trilu(&mut self, x: &Value, k: i64, upper: bool) -> Value {
         let k = self.int(k);
         self.node("Trilu").arg(x).arg(&k).int("upper", i64::from(upper)).out(x.element())
@@ -417,7 +435,12 @@ impl OnnxBuilder {
 
     pub(crate) fn cum_sum(&mut self, x: &Value, axis: i64, exclusive: bool, reverse: bool) -> Value {
         let axis = self.int(axis);
-        let node = self.node("CumSum").arg(x).arg(&axis);
+        self.cum_sum_along(x, &axis, exclusive, reverse)
+    }
+
+    /// Along an axis that is a value: an int64 scalar.
+    pub(crate) fn cum_sum_along(&mut self, x: &Value, axis: &Value, exclusive: bool, reverse: bool) -> Value {
+        let node = self.node("CumSum").arg(x).arg(axis);
         node.int("exclusive", i64::from(exclusive)).int("reverse", i64::from(reverse)).out(x.element())
     }
 
@@ -568,7 +591,45 @@ impl OnnxBuilder {
 
     /// Runs `body` while its first result is true. `body` takes the trip count, the condition and the variables.
     pub(crate) fn loop_(&mut self, condition: &Value, variables: &[Value], body: GraphProto) -> Vec<Value> {
+        self.loop_up_to(None, Some(condition), variables, body)
+    }
+
+    /// Runs `body` at most `count` times, and while its first result is true: like [`OnnxBuilder::loop_`].
+    pub(crate) fn loop_up_to(
+        &mut self,
+        count: Option<&Value>,
+        condition: Option<&Value>,
+        variables: &[Value],
+        body: GraphProto,
+    ) -> Vec<Value> {
         let elements: Vec<Element> = variables.iter().map(Value::element).collect();
-        self.node("Loop").maybe(None).arg(condition).args(variables).graph("body", body).outs(&elements)
+        self.node("Loop").maybe(count).maybe(condition).args(variables).graph("body", body).outs(&elements)
+    }
+
+    /// Runs `body` at most `count` times, like [`OnnxBuilder::loop_`]. What `body` gives beyond the variables, of types
+    /// `collected`, is stacked step by step, and stands behind them in the results.
+    pub(crate) fn repeat(
+        &mut self,
+        count: &Value,
+        variables: &[Value],
+        collected: &[Element],
+        body: GraphProto,
+    ) -> Vec<Value> {
+        let elements: Vec<Element> = variables.iter().map(Value::element).chain(collected.iter().copied()).collect();
+        self.node("Loop").arg(count).maybe(None).args(variables).graph("body", body).outs(&elements)
+    }
+}
+
+/// Whether these are dimensions of one element, as far as they are known.
+pub(super) fn may_be_one(dims: &[Dim]) -> bool {
+    dims.iter().all(|dim| matches!(dim, Dim::Fixed(1) | Dim::Unknown))
+}
+
+/// Whether `y` may have one element and more dimensions than `x`.
+fn one_may_widen(y: &Value, x: &Value) -> bool {
+    let x = x.dims().map(<[_]>::len);
+    match y.dims() {
+        Some(y) => may_be_one(y) && x.map_or(!y.is_empty(), |x| y.len() > x),
+        None => x == Some(0),
     }
 }

@@ -148,16 +148,29 @@ impl<'a> Inference<'a> {
             self.define(&info.name, fact);
         }
         self.graph(body);
+        let steps = node.input.first().and_then(|name| self.named(name)).and_then(|fact| fact.numbers.clone());
+        let steps = steps.and_then(|steps| steps.first().map(|&steps| steps.max(0.0) as usize));
         for (i, name) in node.output.iter().enumerate() {
             // The body takes two values before the variables and gives one.
             let start = body.input.get(i + 2).and_then(|info| self.named(&info.name));
             let next = body.output.get(i + 1).and_then(|info| self.named(&info.name));
             let fact = match (start, next) {
                 (Some(start), Some(next)) => start.larger(next, Certainty::Unknown),
+                (None, Some(next)) => stacked(next, steps),
                 _ => Fact::unknown(Element::F32),
             };
             self.result(name, fact);
         }
+    }
+}
+
+/// What a Loop collects: one of these each step, and at most as many as it may have steps.
+fn stacked(one: &Fact, steps: Option<usize>) -> Fact {
+    match (&one.shape, steps) {
+        (Some(shape), Some(steps)) => {
+            Fact::new(one.element, [&[steps], &shape[..]].concat()).at_best(one.certainty.max(Certainty::AtMost))
+        }
+        _ => Fact::unknown(one.element),
     }
 }
 

@@ -71,7 +71,8 @@ fn inside(step: &Step<'_>, values: &Inference<'_>) -> Peak {
 /// last one gave while it still holds what that got.
 fn repeated(step: &Step<'_>, body: &GraphProto, values: &Inference<'_>) -> Peak {
     let of = |infos: &[ValueInfoProto]| -> Vec<PlannedTensor> {
-        infos.iter().filter_map(|info| values.id(&info.name)).map(|id| live(id, values)).collect()
+        let all = infos.iter().filter_map(|info| values.id(&info.name)).map(|id| live(id, values));
+        all.filter(|tensor| tensor.bytes > 0).collect()
     };
     let sum = |tensors: &[PlannedTensor]| tensors.iter().map(|tensor| tensor.bytes as u128).sum::<u128>();
     let given = of(&body.input);
@@ -258,7 +259,12 @@ impl<'s, 'a> Buffers<'s, 'a> {
             Some(value) => (value, Role::Live),
             None => (here.next().map_or(buffer.tenants[0].0, |(value, _)| *value), Role::Kept),
         };
+        let tenant = PlannedTensor { role, ..live(value, self.values) };
+        if tenant.bytes == buffer.bytes {
+            return tenant;
+        }
         // Views and what overwrites have as many bytes, but for values that were not inferred.
-        PlannedTensor { role, bytes: buffer.bytes, ..live(value, self.values) }
+        let shape = live(buffer.tenants[0].0, self.values).shape;
+        PlannedTensor { shape, bytes: buffer.bytes, ..tenant }
     }
 }

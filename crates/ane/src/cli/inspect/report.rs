@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use coreml_format::{
     Model, ModelKind,
+    classic::Stage,
     mil::{Block, Function, Op, Opset},
     nn::Layer,
     schema::{ArrayKind, Feature, FeatureKind, ImageKind, Interface, Metadata},
@@ -28,6 +29,12 @@ pub(super) struct Report {
     pub(super) classes: Option<usize>,
     pub(super) default_function: String,
     pub(super) functions: Vec<FunctionReport>,
+    /// What a classic model is made of: the number of its trees and nodes, of its support vectors, ...
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) parts: BTreeMap<&'static str, usize>,
+    /// The models of a pipeline, in the order in which they run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) stages: Vec<StageReport>,
     pub(super) weights: Vec<WeightsReport>,
     pub(super) compression: BTreeMap<String, usize>,
 }
@@ -86,6 +93,20 @@ pub(super) struct FunctionReport {
     pub(super) ops: Option<Vec<OpReport>>,
 }
 
+/// A model of a pipeline.
+#[derive(Serialize)]
+pub(super) struct StageReport {
+    pub(super) name: String,
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) inputs: Vec<String>,
+    pub(super) outputs: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) parts: BTreeMap<&'static str, usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) stages: Vec<StageReport>,
+}
+
 #[derive(Serialize)]
 pub(super) struct OpReport {
     pub(super) kind: String,
@@ -110,7 +131,7 @@ pub(super) fn report(model: &Model, ops: bool) -> Report {
     let minimum_os = spec::minimum_os(model.spec_version);
     Report {
         path: model.path.display().to_string(),
-        kind: kind(&model.kind),
+        kind: model.kind.name(),
         specification_version: model.spec_version,
         minimum_os: minimum_os.map(|os| MinimumOs { ios: os.ios, macos: os.macos }),
         metadata: metadata(&model.schema.metadata),
@@ -118,19 +139,10 @@ pub(super) fn report(model: &Model, ops: bool) -> Report {
         classes: model.schema.class_labels.as_ref().map(|labels| labels.len()),
         default_function: model.schema.default_function.clone(),
         functions: functions(model, ops),
+        parts: parts(model),
+        stages: stages(model),
         weights: weights(model),
         compression: stats::compression(model),
-    }
-}
-
-fn kind(kind: &ModelKind) -> &'static str {
-    match kind {
-        ModelKind::Program(_) => "mlProgram",
-        ModelKind::NeuralNetwork(network) if network.classifier.is_some() => "neuralNetworkClassifier",
-        ModelKind::NeuralNetwork(network) if network.regressor => "neuralNetworkRegressor",
-        ModelKind::NeuralNetwork(_) => "neuralNetwork",
-        ModelKind::Compiled(_) => "compiled",
-        ModelKind::Other(name) => name,
     }
 }
 
@@ -187,10 +199,35 @@ fn functions(model: &Model, ops: bool) -> Vec<FunctionReport> {
         .collect()
 }
 
+fn parts(model: &Model) -> BTreeMap<&'static str, usize> {
+    match &model.kind {
+        ModelKind::Classic(classic) => classic.facts().into_iter().collect(),
+        _ => BTreeMap::new(),
+    }
+}
+
+fn stages(model: &Model) -> Vec<StageReport> {
+    let ModelKind::Pipeline(pipeline) = &model.kind else { return Vec::new() };
+    let names = |features: &[Feature]| features.iter().map(|feature| feature.name.clone()).collect();
+    let stage = |stage: &Stage| StageReport {
+        name: stage.name.clone(),
+        kind: stage.model.kind.name(),
+        inputs: names(&stage.model.schema.interface.inputs),
+        outputs: names(&stage.model.schema.interface.outputs),
+        parts: parts(&stage.model),
+        stages: stages(&stage.model),
+    };
+    pipeline.stages.iter().map(stage).collect()
+}
+
 fn function<'a>(model: &'a Model, name: &str) -> Option<&'a Function> {
     match &model.kind {
         ModelKind::Program(program) => program.functions.get(name),
-        ModelKind::NeuralNetwork(_) | ModelKind::Compiled(_) | ModelKind::Other(_) => None,
+        ModelKind::NeuralNetwork(_)
+        | ModelKind::Classic(_)
+        | ModelKind::Pipeline(_)
+        | ModelKind::Compiled(_)
+        | ModelKind::Other(_) => None,
     }
 }
 
@@ -206,7 +243,7 @@ fn op_list(model: &Model, name: &str) -> Vec<OpReport> {
             list
         }
         ModelKind::NeuralNetwork(network) => network.layers.iter().map(layer).collect(),
-        ModelKind::Compiled(_) | ModelKind::Other(_) => Vec::new(),
+        ModelKind::Classic(_) | ModelKind::Pipeline(_) | ModelKind::Compiled(_) | ModelKind::Other(_) => Vec::new(),
     }
 }
 

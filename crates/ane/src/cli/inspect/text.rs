@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, fmt::Write};
 
-use super::report::{FeatureReport, FunctionReport, InterfaceReport, MetadataReport, OpReport, Report};
+use super::report::{FeatureReport, FunctionReport, InterfaceReport, MetadataReport, OpReport, Report, StageReport};
 use crate::terminal::{BOLD, DIM, bytes, clean, count, short, table};
 
 pub(super) fn text(report: &Report) -> String {
@@ -13,6 +13,16 @@ pub(super) fn text(report: &Report) -> String {
     let several = report.functions.len() > 1;
     for function in &report.functions {
         operations(&mut text, function, several.then_some(report.default_function.as_str()));
+    }
+    if !report.parts.is_empty() {
+        writeln!(text, "\n{BOLD}Made of{BOLD:#}").expect("strings take all");
+        line(&mut text, &parts(&report.parts));
+    }
+    if !report.stages.is_empty() {
+        writeln!(text, "\n{BOLD}Stages{BOLD:#}: {}", report.stages.len()).expect("strings take all");
+        let mut rows = Vec::new();
+        stages(&report.stages, 0, &mut rows);
+        text.push_str(&table(&rows));
     }
     weights(&mut text, report);
     text
@@ -27,6 +37,9 @@ fn heading(report: &Report) -> String {
         "mlProgram" => "ML Program",
         "neuralNetwork" | "neuralNetworkClassifier" => "neural network",
         "neuralNetworkRegressor" => "neural network, regressor",
+        "pipelineClassifier" => "pipeline",
+        "pipelineRegressor" => "pipeline, regressor",
+        "linkedModel" => "link to a model in a file of its own",
         "compiled" => "compiled model; its operations are Apple's own",
         other => other,
     };
@@ -100,6 +113,32 @@ fn operations(text: &mut String, function: &FunctionReport, default: Option<&str
     match &function.ops {
         Some(ops) => text.push_str(&op_table(ops)),
         None => text.push_str(&histogram(&function.operations)),
+    }
+}
+
+/// `5 trees, 61 nodes`.
+fn parts(parts: &BTreeMap<&'static str, usize>) -> String {
+    let mut all: Vec<_> = parts.iter().collect();
+    all.sort_by_key(|(_, count)| **count);
+    all.iter().map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
+}
+
+/// One row a stage: its type, below those that it is inside of; what it takes and gives; and what it is made of.
+fn stages(list: &[StageReport], depth: usize, rows: &mut Vec<[String; 4]>) {
+    /// The names of more features would not fit the line.
+    const MOST: usize = 3;
+    let names = |names: &[String]| match names.len() {
+        count if count > MOST => format!("{count} features"),
+        _ => names.iter().map(|name| short(name)).collect::<Vec<_>>().join(", "),
+    };
+    for stage in list {
+        rows.push([
+            format!("{}{}", "  ".repeat(depth), stage.kind),
+            short(&stage.name).into_owned(),
+            format!("{} -> {}", names(&stage.inputs), names(&stage.outputs)),
+            parts(&stage.parts),
+        ]);
+        stages(&stage.stages, depth + 1, rows);
     }
 }
 

@@ -4,6 +4,7 @@
 //! `select`'s, limits and checking of features are their callers'. Nothing of an engine's own types leaves its
 //! module. Core ML takes a model's file itself; the others take the lowered model.
 
+pub(crate) mod classic;
 pub(crate) mod compiled;
 #[cfg_attr(any(target_vendor = "apple", gnustep), path = "coreml/mod.rs")]
 #[cfg_attr(not(any(target_vendor = "apple", gnustep)), path = "coreml_stub.rs")]
@@ -161,6 +162,12 @@ pub fn installed() -> Vec<Installed> {
         status: if chosen { Status::Available } else { Status::Chosen },
     });
     engines
+}
+
+/// Names the folder of the Python package `onnxruntime`, for programs that run inside a Python: its library is then
+/// taken before any other but the one that `ORT_DYLIB_PATH` names. Nothing changes once a library is loaded.
+pub fn offer_onnxruntime_package(folder: impl AsRef<Path>) {
+    onnxruntime::offer_package(folder.as_ref());
 }
 
 /// How an engine loads a model.

@@ -7,7 +7,8 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    process,
+    sync::{Arc, OnceLock},
     thread,
 };
 
@@ -146,6 +147,16 @@ fn guarded<T: Send>(what: &str, depth: usize, work: impl FnOnce() -> Result<T> +
     const SHALLOW: usize = 1000;
     /// Measured: 50,000 nodes in a chain overflow 8 MiB and fit 16 MiB in a release build; debug builds take more.
     const FRAME: usize = 2048;
+    /// rten's threads are those of the process that first used it. In one forked from that it would wait for them.
+    static BEGAN_IN: OnceLock<u32> = OnceLock::new();
+
+    if *BEGAN_IN.get_or_init(process::id) != process::id() {
+        return Err(ANEError::InferenceFailed(
+            "the engine rten began in the process that this one was forked from, and its threads are there; use ONNX \
+             Runtime, or start a process of its own (in Python: the method \"spawn\")"
+                .to_owned(),
+        ));
+    }
     let work = || catch_unwind(AssertUnwindSafe(work));
     let done = if depth <= SHALLOW {
         work()
@@ -180,7 +191,7 @@ fn value<'a>(tensor: &'a Tensor<'_>) -> Result<ValueOrView<'a>> {
             let values: Vec<i32> = values.iter().map(|&v| i32::from(v)).collect();
             Ok(Value::from_shape(shape, values).map_err(|e| internal(&e))?.into())
         }
-        Data::Shared(..) | Data::Feature(_) | Data::State(_) => Err(not_lowered()),
+        Data::Shared(..) | Data::Feature(_) | Data::Absent | Data::State(_) => Err(not_lowered()),
     }
 }
 
@@ -306,6 +317,7 @@ const OPERATORS: &[Operator] = &[
     all("Pad"),
     all("Pow"),
     some("QuantizeLinear", quantize),
+    all("RandomUniform"),
     all("Range"),
     all("Reciprocal"),
     all("ReduceL1"),

@@ -31,6 +31,8 @@ pub(crate) enum Data<'a> {
     Shared(&'a Arc<Vec<f32>>, usize),
     /// A feature itself, where the engine takes features and not the tensors that they are lowered to.
     Feature(Cow<'a, Feature>),
+    /// Nothing: an optional feature that was left out, for such an engine.
+    Absent,
     /// What such an engine remembers between runs.
     State(EngineState),
 }
@@ -81,6 +83,7 @@ impl Tensor<'_> {
             Data::Bool(values) => Data::Bool(Cow::Borrowed(values)),
             Data::Shared(memory, len) => Data::Shared(memory, *len),
             Data::Feature(feature) => Data::Feature(Cow::Borrowed(feature)),
+            Data::Absent => Data::Absent,
             Data::State(state) => Data::State(state.clone()),
         };
         Tensor { shape: self.shape.clone(), data }
@@ -102,6 +105,7 @@ impl Data<'_> {
             Data::Bool(values) => Data::Bool(Cow::Owned(values.into_owned())),
             Data::Shared(memory, len) => Data::F32(memory[..len].to_vec().into()),
             Data::Feature(feature) => Data::Feature(Cow::Owned(feature.into_owned())),
+            Data::Absent => Data::Absent,
             Data::State(state) => Data::State(state),
         }
     }

@@ -273,7 +273,7 @@ pub(super) fn samples(tensors: &[Tensor<'_>]) -> Option<usize> {
 /// Whether two requests may be joined: tensors of the same shapes but for the number of samples.
 pub(super) fn joinable(a: &[Tensor<'_>], b: &[Tensor<'_>]) -> bool {
     let alike = |(a, b): (&Tensor<'_>, &Tensor<'_>)| {
-        !matches!(a.data, Data::Shared(..) | Data::Feature(_) | Data::State(_))
+        !matches!(a.data, Data::Shared(..) | Data::Feature(_) | Data::Absent | Data::State(_))
             && a.shape.len() == b.shape.len()
             && a.shape.get(1..) == b.shape.get(1..)
             && std::mem::discriminant(&a.data) == std::mem::discriminant(&b.data)
@@ -307,7 +307,7 @@ pub(super) fn join<'a>(requests: impl Iterator<Item = &'a [Tensor<'a>]> + Clone,
             Data::I64(_) => concat_as!(port, I64),
             Data::Bool(_) => concat_as!(port, Bool),
             // Never: such tensors are not joinable.
-            Data::Shared(..) | Data::Feature(_) | Data::State(_) => first.data.clone().into_owned(),
+            Data::Shared(..) | Data::Feature(_) | Data::Absent | Data::State(_) => first.data.clone().into_owned(),
         };
         let mut shape = first.shape.clone();
         shape[0] = samples;
@@ -336,7 +336,7 @@ pub(super) fn rows<'a>(tensor: &'a Tensor<'_>, start: usize, len: usize, samples
             Feature::Array(array) => Data::Feature(Cow::Owned(Feature::Array(array.rows(start, len)?))),
             other => return Err(ANEError::InferenceFailed(format!("{} has no parts", other.describe()))),
         },
-        Data::State(_) => return Err(ANEError::InferenceFailed("a state has no parts".to_owned())),
+        Data::Absent | Data::State(_) => return Err(ANEError::InferenceFailed("a state has no parts".to_owned())),
     };
     let mut shape = tensor.shape.clone();
     shape[0] = len;

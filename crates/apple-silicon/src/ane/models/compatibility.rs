@@ -91,7 +91,7 @@ const CHECKS: &[Check] = &[
         rule: "kind",
         what: ObstacleKind::Model,
         find: |subject| {
-            let ModelKind::Other(kind) = subject.model.kind else { return None };
+            let kind = subject.model.kind.name();
             CPU_MODELS.contains(&kind).then(|| format!("it is a {kind}, which Core ML runs on the CPU"))
         },
         remedy: "only ML Programs and neural networks get there",
@@ -307,7 +307,11 @@ impl<'a> Subject<'a> {
         let interface = schema.functions.get(name).or(Some(&schema.interface).filter(|_| is_default));
         let block = match &model.kind {
             ModelKind::Program(program) => program.functions.get(name).map(|function| &function.block),
-            ModelKind::NeuralNetwork(_) | ModelKind::Compiled(_) | ModelKind::Other(_) => None,
+            ModelKind::NeuralNetwork(_)
+            | ModelKind::Classic(_)
+            | ModelKind::Pipeline(_)
+            | ModelKind::Compiled(_)
+            | ModelKind::Other(_) => None,
         };
         let all: Vec<Work<'a>> = match &model.kind {
             ModelKind::NeuralNetwork(network) => network.layers.iter().map(Work::of_layer).collect(),
@@ -465,7 +469,7 @@ mod tests {
     use coreml_format::{
         Tensor,
         mil::{Function, Named, Opset, TensorType, Value},
-        nn::{ArrayMapping, ImageMapping, LayerKind, NeuralNetwork},
+        nn::{ArrayMapping, ImageMapping, Layer, LayerKind, Loop, NeuralNetwork, Recurrent, ScatterMode},
         schema::{ArrayKind, ArrayType, ColorSpace, ImageKind, Schema},
         spec,
     };
@@ -586,15 +590,10 @@ mod tests {
         model(ModelKind::Program(Program { functions }), inputs)
     }
 
-    fn network(layers: &[&'static str]) -> Model {
-        let layer = |kind: &&'static str| Layer {
-            name: "l".to_owned(),
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            kind: LayerKind::Other(kind),
-        };
+    fn network(layers: Vec<LayerKind>) -> Model {
+        let layer = |kind| Layer { name: "l".to_owned(), inputs: Vec::new(), outputs: Vec::new(), kind };
         let network = NeuralNetwork {
-            layers: layers.iter().map(layer).collect(),
+            layers: layers.into_iter().map(layer).collect(),
             preprocessing: BTreeMap::new(),
             array_mapping: ArrayMapping::Exact,
             image_mapping: ImageMapping::Rank4,
@@ -615,11 +614,26 @@ mod tests {
 
     #[test]
     fn layers() {
-        check(&network(&["custom", "permute"]), None, &["O3"], "it is made of custom layers (custom \"l\")");
-        check(&network(&["custom", "unary"]), None, &[], "");
-        check(&network(&["gru", "custom", "loop", "scatterND"]), None, &["O1", "O2", "O3", "O4"], "(gru \"l\")");
-        check(&network(&["permute", "softmax"]), None, &[], "");
-        check(&network(&[]), None, &[], "");
+        let custom = || LayerKind::Custom { class_name: "C".to_owned(), weights: Vec::new() };
+        let permute = || LayerKind::Permute { axis: vec![0, 1, 2, 3] };
+        let repeat = LayerKind::Loop(Loop { max_iterations: 1, condition: None, body: Vec::new() });
+        let scatter = LayerKind::ScatterNd { mode: ScatterMode::Add };
+        let gru = LayerKind::Gru(Recurrent {
+            input_size: 1,
+            output_size: 1,
+            activations: Vec::new(),
+            sequence_output: false,
+            reverse_input: false,
+            forget_bias: false,
+            coupled: false,
+            cell_clip: 0.0,
+            directions: Vec::new(),
+        });
+        check(&network(vec![custom(), permute()]), None, &["O3"], "it is made of custom layers (custom \"l\")");
+        check(&network(vec![custom(), LayerKind::Softmax]), None, &[], "");
+        check(&network(vec![gru, custom(), repeat, scatter]), None, &["O1", "O2", "O3", "O4"], "(gru \"l\")");
+        check(&network(vec![permute(), LayerKind::Softmax]), None, &[], "");
+        check(&network(Vec::new()), None, &[], "");
     }
 
     #[test]

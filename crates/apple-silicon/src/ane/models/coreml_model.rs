@@ -12,7 +12,7 @@ use std::{
 };
 
 use coreml_format::{
-    Model,
+    Model, ModelKind,
     schema::{FeatureKind, Interface, Schema},
 };
 use coreml_onnx::{InputBinding, LowerOptions, Lowered, OutputBinding, Port, StateBinding};
@@ -23,7 +23,7 @@ use super::{
     bound::Bound,
     compatibility::{self, Obstacle},
     inputs::{self, Carried},
-    native, outputs,
+    native, outputs, pipeline,
     plan::ComputePlan,
     probe::{self, Probe, Verdict},
     store::{self, Ready},
@@ -36,7 +36,7 @@ use crate::ane::{
         native::{Found, NativeModel, NativeRequest},
     },
     errors::{ANEError, Result},
-    features::Features,
+    features::{Array, Features},
     infer::{ComputeUnit, ComputeUnits, Placement, Precision},
     limits::Limits,
 };
@@ -168,10 +168,28 @@ impl CoreMlModel {
         {
             return Err(refusal.of_model(path));
         }
-        let (engine, mut choice) = engines::select(options.engine, options.threads)?;
+        let mut loaded = CoreMlModel::load_portable(model, options, &mut admit)?;
         if let Some(error) = not_coreml {
-            choice.reason = format!("not Core ML: {error}; {}", choice.reason);
+            loaded.choice.reason = format!("not Core ML: {error}; {}", loaded.choice.reason);
         }
+        Ok(loaded)
+    }
+
+    /// Loads a model by any other way than through Core ML.
+    pub(super) fn load_portable(mut model: Model, options: &LoadOptions, admit: &mut Admit<'_>) -> Result<CoreMlModel> {
+        let obstacles = compatibility::examine(&model, options.function.as_deref());
+        let loaded = match std::mem::replace(&mut model.kind, ModelKind::Other("")) {
+            ModelKind::Classic(classic) => pipeline::load_classic(&model, *classic, options, admit),
+            ModelKind::Pipeline(pipeline) => pipeline::load_pipeline(&model, pipeline, options, admit),
+            kind => CoreMlModel::load_lowered(Model { kind, ..model }, options, admit),
+        };
+        Ok(CoreMlModel { obstacles, ..loaded? })
+    }
+
+    /// Loads what has a graph, on an engine that runs graphs.
+    fn load_lowered(model: Model, options: &LoadOptions, admit: &mut Admit<'_>) -> Result<CoreMlModel> {
+        let path = &model.path.clone();
+        let (engine, choice) = engines::select(options.engine, options.threads)?;
         let precision = options.precision.unwrap_or(Precision::Fp32);
         if precision == Precision::Int8 {
             return Err(ANEError::UnsupportedPrecision(format!(
@@ -186,23 +204,20 @@ impl CoreMlModel {
             round_to_fp16: precision == Precision::Fp16,
             ..LowerOptions::default()
         };
-        let obstacles = compatibility::examine(&model, options.function.as_deref());
-        let mut loaded = match &options.compiled {
+        match &options.compiled {
             Some(folder) => {
                 let options = EngineOptions { threads: options.threads, max_sessions: options.max_sessions };
                 let request = store::Request { engine: &*engine, lower: &lower, options: &options, folder };
                 let ready = store::load(&request, model, |bound| admit(bound.weight_bytes, bound.working_set.bytes))?;
-                CoreMlModel::of(ready, choice, path, precision)
+                Ok(CoreMlModel::of(ready, choice, path, precision))
             }
             None => {
                 let lowered = coreml_onnx::lower(&model, &lower).map_err(|e| ANEError::from(e).of_model(path))?;
                 // Then only the lowered model refers to the mapped files.
                 drop(model.kind);
-                CoreMlModel::with_engine(&*engine, choice, lowered, model.schema, path, options, admit)?
+                CoreMlModel::with_engine(&*engine, choice, lowered, model.schema, path, options, admit)
             }
-        };
-        loaded.obstacles = obstacles;
-        Ok(loaded)
+        }
     }
 
     /// Loads a model through Core ML.
@@ -236,8 +251,8 @@ impl CoreMlModel {
             Some((path, Found::MadeNow)) => Compiled::Stored(path),
         };
         let ready = Ready { schema: model.schema.clone(), bound, engine, compiled };
-        let loaded = CoreMlModel::of(ready, choice, &model.path, precision);
-        Ok(CoreMlModel { carried: Carried::Features, obstacles, ..loaded })
+        let loaded = CoreMlModel::of_features(ready, choice, &model.path, precision);
+        Ok(CoreMlModel { obstacles, ..loaded })
     }
 
     fn with_engine(
@@ -256,6 +271,11 @@ impl CoreMlModel {
         admit(bound.weight_bytes, bound.working_set.bytes)?;
         let engine = engine.load(graph, &options).map_err(|e| e.of_model(path))?;
         Ok(CoreMlModel::of(Ready { schema, bound, engine, compiled: Compiled::Fresh }, choice, path, precision))
+    }
+
+    /// A model whose engine takes features themselves.
+    pub(super) fn of_features(ready: Ready, choice: Choice, path: &Path, precision: Precision) -> CoreMlModel {
+        CoreMlModel { carried: Carried::Features, ..CoreMlModel::of(ready, choice, path, precision) }
     }
 
     fn of(ready: Ready, choice: Choice, path: &Path, precision: Precision) -> CoreMlModel {
@@ -425,13 +445,19 @@ impl CoreMlModel {
     /// # Errors
     /// As [`CoreMlModel::predict`], for the first that fails; then none has an answer.
     pub fn predict_batch(&self, batch: &[Features]) -> Result<Vec<Features>> {
+        self.predict_batch_within(batch, &Limits::default())
+    }
+
+    /// Predicts for each of several inputs, as [`CoreMlModel::predict_batch`], within limits for all of them together.
+    ///
+    /// # Errors
+    /// As [`CoreMlModel::predict_batch`]; and [`ANEError::Timeout`] past the deadline.
+    pub fn predict_batch_within(&self, batch: &[Features], limits: &Limits) -> Result<Vec<Features>> {
         let tensors: Result<Vec<Tensors<'_>>> = batch.iter().map(|features| self.tensors(features, None)).collect();
         let tensors = tensors?;
         let tensors: Vec<&[Tensor<'_>]> = tensors.iter().map(|tensors| &tensors[..]).collect();
         let mut results: Vec<Results> = batch.iter().map(|_| self.no_results()).collect();
-        self.engine.run_batch(&tensors, &Limits::default(), &mut |sample, port, tensor| {
-            put(&mut results[sample], port, tensor)
-        })?;
+        self.engine.run_batch(&tensors, limits, &mut |sample, port, tensor| put(&mut results[sample], port, tensor))?;
         results.iter_mut().map(|results| self.collect(results)).collect()
     }
 
@@ -459,6 +485,49 @@ impl CoreMlModel {
     /// [`ANEError::MemoryAllocationFailed`] for one that no memory holds.
     pub fn new_state(&self) -> Result<State> {
         self.zeros().cloned()
+    }
+
+    /// What the state of this name holds, in the type that the model declares. Cost: a copy.
+    ///
+    /// # Errors
+    /// [`ANEError::InvalidShape`] where the model has no state of this name, and for the state of another model;
+    /// [`ANEError::InferenceFailed`] on Core ML, which keeps its states to itself.
+    pub fn read_state(&self, state: &State, name: &str) -> Result<Array> {
+        let (place, declared) = self.state_place(state, name)?;
+        let (FeatureKind::State(kind) | FeatureKind::MultiArray(kind)) = &declared.kind else {
+            return Err(ANEError::Internal(format!("the state {name:?} is no tensor")));
+        };
+        let tensor = Tensor::clone(&state.tensors[place]);
+        outputs::array(kind, tensor, false).map_err(|why| ANEError::Internal(format!("the state {name:?}: {why}")))
+    }
+
+    /// Replaces what the state of this name holds; values become the type that the model declares, as those of inputs do.
+    ///
+    /// # Errors
+    /// As [`CoreMlModel::read_state`]; and [`ANEError::InvalidShape`] and [`ANEError::UnsupportedPrecision`] for an array
+    /// that the state does not take. Then it stays as it was.
+    pub fn write_state(&self, state: &mut State, name: &str, value: &Array) -> Result<()> {
+        let (place, declared) = self.state_place(state, name)?;
+        let port = &self.input_ports[self.states[place].input];
+        state.tensors[place] = Arc::new(inputs::state(declared, port, value)?);
+        Ok(())
+    }
+
+    /// The place of a state among a model's states, and what the model says of it.
+    fn state_place(&self, state: &State, name: &str) -> Result<(usize, &coreml_format::schema::Feature)> {
+        if state.model != self.id {
+            return Err(of_another_model());
+        }
+        if self.carried == Carried::Features {
+            return Err(ANEError::InferenceFailed(format!("Core ML does not show what the state {name:?} holds")));
+        }
+        let place = self.states.iter().position(|binding| binding.name == name);
+        let declared = self.interface.states.iter().find(|feature| feature.name == name);
+        place.zip(declared).ok_or_else(|| {
+            let all: Vec<String> = self.states.iter().map(|binding| format!("{:?}", binding.name)).collect();
+            let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+            ANEError::InvalidShape(format!("there is no state {name:?}; the model has {all}"))
+        })
     }
 
     /// One tensor for each input port: features, and what the state holds.
@@ -509,9 +578,7 @@ impl CoreMlModel {
     ) -> Result<Tensors<'a>> {
         let state = match state {
             Some(state) if state.model != self.id => {
-                return Err(ANEError::InvalidShape(
-                    "the state was made by another model; use its own `new_state`".to_owned(),
-                ));
+                return Err(of_another_model());
             }
             Some(state) => state,
             None => self.zeros()?,
@@ -658,8 +725,15 @@ fn scaled(bytes: usize, by: usize, from: usize) -> usize {
     usize::try_from(scaled).unwrap_or(usize::MAX)
 }
 
+fn of_another_model() -> ANEError {
+    ANEError::InvalidShape("the state was made by another model; use its own `new_state`".to_owned())
+}
+
 /// One tensor for each input port.
 pub(crate) type Tensors<'a> = SmallVec<[Tensor<'a>; 4]>;
+
+/// Asked before weights come into memory, with the bytes of the weights and of the working set of a run.
+pub(super) type Admit<'a> = dyn FnMut(usize, usize) -> Result<()> + 'a;
 
 /// A place for the tensor of each output port.
 pub(crate) type Results = Vec<Option<Tensor<'static>>>;
@@ -693,7 +767,7 @@ mod tests {
     use super::*;
     use crate::ane::{
         engines::{Data, fake::Fake},
-        features::{Array, ArrayType, Feature},
+        features::{ArrayType, Feature},
     };
 
     /// A model from the fixtures of an op, on a fake engine.
@@ -791,6 +865,14 @@ mod tests {
         assert_eq!(states, [0.0, 0.5], "it starts at zero and takes what came out");
         assert!(model.predict_within(&features, Some(&mut state), &Limits::within(Duration::ZERO)).is_err());
         assert_eq!(first(&state.tensors[0]), 0.5);
+        let name = &model.interface().states[0].name;
+        let held = model.read_state(&state, name).unwrap();
+        let written = Array::filled(ArrayType::Float32, held.shape(), 2.0).unwrap();
+        model.write_state(&mut state, name, &written).unwrap();
+        assert_eq!(model.read_state(&state, name).unwrap(), written.convert(held.array_type().unwrap()).unwrap());
+        let longer = Array::filled(ArrayType::Float32, [held.len() + 1], 2.0).unwrap();
+        assert!(matches!(model.write_state(&mut state, name, &longer), Err(ANEError::InvalidShape(_))));
+        assert!(matches!(model.read_state(&state, "none"), Err(ANEError::InvalidShape(_))));
         let other = self::model("write_state/accumulate", &fake);
         assert!(matches!(other.predict_with_state(&features, &mut state), Err(ANEError::InvalidShape(_))));
     }

@@ -46,6 +46,23 @@ pub(super) fn prepare<'a>(
     bindings.iter().map(tensor).collect()
 }
 
+/// What a state is to hold.
+pub(super) fn state(declared: &Declared, port: &Port, array: &Array) -> Result<Tensor<'static>> {
+    let (FeatureKind::State(kind) | FeatureKind::MultiArray(kind)) = &declared.kind else {
+        return Err(ANEError::Internal(format!("the state {:?} is no tensor", declared.name)));
+    };
+    if !takes_shape(kind, port, array.shape()) {
+        return Err(ANEError::InvalidShape(format!(
+            "the state {:?} holds {}, not {}",
+            declared.name,
+            describe(&declared.kind),
+            Feature::from(array.clone()).describe()
+        )));
+    }
+    let data = typed(array, kind.dtype, port.element).map_err(|e| named(declared, e))?;
+    Ok(Tensor { shape: array.shape().into(), data }.into_owned())
+}
+
 /// Whether the feature has one shape only.
 pub(super) fn is_fixed(kind: &FeatureKind) -> bool {
     match kind {
@@ -91,6 +108,12 @@ fn whole<'a>(declared: &Declared, port: &Port, features: &'a Features) -> Result
             };
             Ok(Tensor { shape: Shape::new(), data: Data::Feature(Cow::Owned(feature)) })
         }
+        // coremltools declares the keys of a dictionary as words where they are numbers, and Core ML takes both.
+        (FeatureKind::Dictionary(KeyKind::String), Some(feature @ Feature::Dictionary(Dictionary::Int64s(_)))) => {
+            Ok(Tensor { shape: Shape::new(), data: Data::Feature(Cow::Borrowed(feature)) })
+        }
+        (FeatureKind::MultiArray(ArrayKind { default: Some(_), .. }), None) => tensor(declared, port, features),
+        (_, None) if declared.optional => Ok(Tensor { shape: Shape::new(), data: Data::Absent }),
         // Arrays of fp32 and int32, planes for an image, defaults, and what is wrong.
         _ => tensor(declared, port, features),
     }
@@ -119,11 +142,12 @@ fn tensor<'a>(declared: &Declared, port: &Port, features: &'a Features) -> Resul
     let named = |error: ANEError| named(declared, error);
     match (&declared.kind, features.get(&declared.name)) {
         (FeatureKind::MultiArray(kind), Some(feature @ Feature::Array(array))) => {
-            if !takes_shape(kind, port, array.shape()) {
-                return Err(wrong(feature));
-            }
+            let shape = match array.shape() {
+                shape if takes_shape(kind, port, shape) => shape.into(),
+                shape => in_sequence(kind, port, shape).ok_or_else(|| wrong(feature))?,
+            };
             let data = typed(array, kind.dtype, port.element).map_err(named)?;
-            Ok(Tensor { shape: array.shape().into(), data })
+            Ok(Tensor { shape, data })
         }
         (FeatureKind::Image(kind), Some(feature)) => image(kind, feature).unwrap_or_else(|| Err(wrong(feature))),
         (FeatureKind::Int64 | FeatureKind::Double, Some(feature)) => {
@@ -188,6 +212,18 @@ pub(super) fn takes_shape(kind: &ArrayKind, port: &Port, shape: &[usize]) -> boo
     declared
         && port.dims.len() == shape.len()
         && port.dims.iter().zip(shape).all(|(dim, &size)| dim.is_none_or(|d| d == size))
+}
+
+/// An array as a network of before specification 4 computes on it: (sequence, batch, channel, height, width). Such a
+/// network takes one step, and vectors, with fewer dimensions.
+fn in_sequence(kind: &ArrayKind, port: &Port, shape: &[usize]) -> Option<Shape> {
+    let readings: &[[usize; 5]] = match *shape {
+        [channels] => &[[1, 1, channels, 1, 1]],
+        [steps, channels] => &[[steps, 1, channels, 1, 1]],
+        [a, b, c] => &[[1, 1, a, b, c], [a, b, c, 1, 1]],
+        _ => &[],
+    };
+    readings.iter().find(|shape| takes_shape(kind, port, &shape[..])).map(|shape| Shape::from_slice(shape))
 }
 
 /// An image, or an array of its planes: (1, channel, height, width) or without the 1, of values from 0 to 255, with

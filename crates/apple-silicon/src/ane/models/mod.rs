@@ -7,6 +7,7 @@ mod inputs;
 mod loaded;
 mod native;
 mod outputs;
+mod pipeline;
 pub mod plan;
 pub mod probe;
 mod store;

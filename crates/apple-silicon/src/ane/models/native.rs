@@ -73,7 +73,9 @@ pub(super) fn precision(model: &Model, obstacles: &[Obstacle], options: &LoadOpt
         ModelKind::NeuralNetwork(_) => Precision::Fp16,
         ModelKind::Program(_) if obstacles.iter().any(|obstacle| obstacle.rule == "D1") => Precision::Fp32,
         ModelKind::Program(_) => Precision::Fp16,
-        ModelKind::Compiled(_) | ModelKind::Other(_) => options.precision.unwrap_or(Precision::Fp32),
+        ModelKind::Classic(_) | ModelKind::Pipeline(_) | ModelKind::Compiled(_) | ModelKind::Other(_) => {
+            options.precision.unwrap_or(Precision::Fp32)
+        }
     };
     match options.precision {
         Some(asked) if asked != own => Err(ANEError::UnsupportedPrecision(format!(

@@ -40,7 +40,7 @@ fn feature(binding: &OutputBinding, tensor: Tensor<'static>, fixed: bool) -> Res
     match (&binding.form, &binding.feature.kind) {
         (OutputForm::Label(labels), _) => label(labels, &tensor),
         (OutputForm::Probabilities(labels), _) => probabilities(labels, &tensor),
-        (OutputForm::Tensor, FeatureKind::MultiArray(kind)) => array(kind, tensor, fixed),
+        (OutputForm::Tensor, FeatureKind::MultiArray(kind)) => array(kind, tensor, fixed).map(Feature::Array),
         (OutputForm::Tensor, FeatureKind::Image(kind)) => image(kind, tensor),
         (OutputForm::Tensor, FeatureKind::Double) => first(&tensor).map(Feature::Double),
         (OutputForm::Tensor, FeatureKind::Int64) => first(&tensor).map(|value| Feature::Int64(value as i64)),
@@ -64,9 +64,10 @@ fn own(kind: &FeatureKind, feature: Feature) -> Result<Feature, String> {
     if fits { Ok(feature) } else { Err(format!("it is {}", feature.describe())) }
 }
 
-fn array(kind: &ArrayKind, tensor: Tensor<'static>, fixed: bool) -> Result<Feature, String> {
+/// The tensor in the type that the model declares.
+pub(super) fn array(kind: &ArrayKind, tensor: Tensor<'static>, fixed: bool) -> Result<Array, String> {
     let declared = fixed && kind.flexibility == ShapeFlexibility::Fixed && !kind.shape.is_empty();
-    if declared && kind.shape != *tensor.shape {
+    if declared && kind.shape != *tensor.shape && !(kind.shape == [1] && tensor.shape.is_empty()) {
         return Err(format!("its shape is {:?}", tensor.shape));
     }
     let elements = match (kind.dtype, tensor.data) {
@@ -81,7 +82,9 @@ fn array(kind: &ArrayKind, tensor: Tensor<'static>, fixed: bool) -> Result<Featu
         (ArrayType::Int32, data) => Elements::Int32(f64s(&data).into_iter().map(|v| v as i32).collect()),
         (ArrayType::Int8, data) => Elements::Int8(f64s(&data).into_iter().map(|v| v as i8).collect()),
     };
-    Array::new(tensor.shape.into_vec(), elements).map(Feature::Array).map_err(|e| e.to_string())
+    // Core ML has no arrays of rank 0.
+    let shape = if tensor.shape.is_empty() { vec![1] } else { tensor.shape.into_vec() };
+    Array::new(shape, elements).map_err(|e| e.to_string())
 }
 
 fn image(kind: &ImageKind, tensor: Tensor<'static>) -> Result<Feature, String> {
@@ -133,7 +136,7 @@ fn f64s(data: &Data<'_>) -> Vec<f64> {
         Data::Bool(values) => values.iter().map(|&v| f64::from(u8::from(v))).collect(),
         Data::Shared(memory, len) => memory[..*len].iter().map(|&v| f64::from(v)).collect(),
         Data::Feature(feature) => feature.numbers(),
-        Data::State(_) => Vec::new(),
+        Data::Absent | Data::State(_) => Vec::new(),
     }
 }
 

@@ -183,7 +183,7 @@ impl VectorForm {
             Data::Bool(values) => out.extend(values.iter().map(|&v| f32::from(u8::from(v)))),
             Data::Shared(memory, len) => out.extend_from_slice(&memory[..*len]),
             Data::Feature(feature) => out.extend(feature.numbers().into_iter().map(|v| v as f32)),
-            Data::State(_) => {}
+            Data::Absent | Data::State(_) => {}
         }
         if self.half {
             out[start..].iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());

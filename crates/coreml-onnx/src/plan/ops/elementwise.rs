@@ -9,9 +9,11 @@ use crate::{
 pub(super) const OPS: &[Operator] = &[
     Operator::new("Abs", |op| number(op, f64::abs)),
     Operator::new("Acos", same),
+    Operator::new("Acosh", same),
     Operator::new("Add", |op| arithmetic(op, |x, y| x + y)),
     Operator::new("And", |op| compare(op, |x, y| x != 0.0 && y != 0.0)),
     Operator::new("Asin", same),
+    Operator::new("Asinh", same),
     Operator::new("Atan", same),
     Operator::new("Atanh", same),
     Operator::new("BatchNormalization", same),

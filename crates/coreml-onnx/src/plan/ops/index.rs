@@ -12,6 +12,7 @@ pub(super) const OPS: &[Operator] = &[
     Operator::new("GatherND", gather_nd),
     Operator::new("NonZero", non_zero).workspace(non_zero_workspace),
     Operator::new("OneHot", one_hot),
+    Operator::new("ReverseSequence", scattered),
     Operator::new("ScatterElements", scattered).in_place(),
     Operator::new("ScatterND", scattered),
     Operator::new("TopK", top_k),

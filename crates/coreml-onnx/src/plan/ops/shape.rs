@@ -16,6 +16,7 @@ pub(super) const OPS: &[Operator] = &[
     Operator::new("Expand", expand),
     Operator::new("Identity", identity).view(),
     Operator::new("Pad", pad),
+    Operator::new("RandomUniform", random_uniform),
     Operator::new("Range", range),
     Operator::new("Reshape", reshape).view(),
     Operator::new("Shape", shape),
@@ -238,6 +239,11 @@ fn constant_of_shape(op: &Operands<'_>) -> Inferred {
     let number = numbers_in(element, value.raw_data.as_deref()?).and_then(|all| all.first().copied());
     let numbers = number.filter(|_| count(&shape) <= MAX_NUMBERS).map(|number| vec![number; count(&shape)]);
     one(Fact::new(element, shape).with_numbers(numbers))
+}
+
+fn random_uniform(op: &Operands<'_>) -> Inferred {
+    let shape: Option<Vec<usize>> = op.ints("shape").iter().map(|&d| usize::try_from(d).ok()).collect();
+    one(Fact::new(Element::F32, shape?))
 }
 
 fn range(op: &Operands<'_>) -> Inferred {

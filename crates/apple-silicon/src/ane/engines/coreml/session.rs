@@ -135,7 +135,7 @@ impl Session {
     }
 
     fn inputs(&self, inputs: &[Tensor<'_>]) -> Result<Inputs, Failure> {
-        let named = self.features.inputs.iter().zip(inputs);
+        let named = self.features.inputs.iter().zip(inputs).filter(|(_, tensor)| tensor.data != Data::Absent);
         let named: Result<Vec<_>, Failure> = named
             .map(|(feature, tensor)| Ok((feature.name.as_str(), values::to_value(&feature.kind, tensor)?)))
             .collect();

@@ -1,7 +1,8 @@
 //! Where ONNX Runtime's shared library may be.
 //!
-//! The order is fixed: what the user says, what this program installed, what the system has, what the active Python
-//! has. Looks into folders only; Python itself is asked last of all, since starting it takes time.
+//! The order is fixed: what the user says, what the program around us says, what this program installed, what the system
+//! has, what the active Python has. Looks into folders only; Python itself is asked last of all, since starting it takes
+//! time.
 
 use std::{
     env,
@@ -9,13 +10,21 @@ use std::{
     fs, iter,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use etcetera::BaseStrategy;
 
 /// The variable that names the library.
 pub(super) const VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// The folder that the program around us knows, since it is a Python with the package `onnxruntime`.
+static OFFERED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Looks into the package `onnxruntime` of the Python that this runs in before it looks anywhere but at [`VARIABLE`].
+pub(super) fn offer(package: &Path) {
+    *OFFERED.lock().unwrap_or_else(PoisonError::into_inner) = Some(package.join("capi"));
+}
 
 /// A library that was found, but not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,12 +69,14 @@ impl Found {
 /// Every library that there is, best first. Python is asked only when the iterator comes to it.
 pub(super) fn candidates() -> impl Iterator<Item = Found> {
     let variable = env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let offered = OFFERED.lock().unwrap_or_else(PoisonError::into_inner).clone().and_then(|folder| library_in(&folder));
     let installed = data_folder().and_then(|folder| library_in(&folder));
     let system = system_folders().into_iter().filter_map(|folder| library_in(&folder));
     let python = python_packages().into_iter().filter_map(|folder| library_in(&folder));
     let asked = iter::once_with(ask_python).flatten().filter_map(|folder| library_in(&folder));
     let mut seen = Vec::new();
     (variable.into_iter().map(|path| (path, Origin::Variable)))
+        .chain(offered.into_iter().map(|path| (path, Origin::Python)))
         .chain(installed.into_iter().map(|path| (path, Origin::Installed)))
         .chain(system.map(|path| (path, Origin::System)))
         .chain(python.chain(asked).map(|path| (path, Origin::Python)))

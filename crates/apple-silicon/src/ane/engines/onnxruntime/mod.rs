@@ -86,6 +86,11 @@ impl Engine for OnnxRuntime {
     }
 }
 
+/// Names the package `onnxruntime` of the Python that this runs in.
+pub(super) fn offer_package(package: &Path) {
+    discovery::offer(package);
+}
+
 /// What was found, in order. Loads the first that works.
 pub(super) fn installed() -> Vec<Installed> {
     let loaded = runtime::get(None);

@@ -348,7 +348,9 @@ fn view<'a>(tensor: &'a Tensor<'_>) -> ort::Result<SessionInputValue<'a>> {
         Data::I32(values) => TensorRef::from_array_view((shape, &**values))?.into(),
         Data::I64(values) => TensorRef::from_array_view((shape, &**values))?.into(),
         Data::Bool(values) => TensorRef::from_array_view((shape, &**values))?.into(),
-        Data::Shared(..) | Data::Feature(_) | Data::State(_) => return Err(ort::Error::new(not_lowered().to_string())),
+        Data::Shared(..) | Data::Feature(_) | Data::Absent | Data::State(_) => {
+            return Err(ort::Error::new(not_lowered().to_string()));
+        }
     })
 }
 

@@ -1,7 +1,7 @@
 //! What an entry says of itself: `bindings.json`.
 //!
 //! It holds what lowering tells besides the graph, and the sizes and hashes of the other files. Features are named only:
-//! what they are is read from the model.
+//! what they are is read from the model, but for the sizes of arrays.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use blake3::Hasher;
-use coreml_format::schema::{ClassLabels, Feature, Interface};
+use coreml_format::schema::{ClassLabels, Feature, FeatureKind, Interface, ShapeFlexibility, SizeRange};
 use coreml_onnx::{Element, InputBinding, OutputBinding, OutputForm, Port, StateBinding};
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +91,7 @@ enum ElementRecord {
 struct InputRecord {
     feature: String,
     port: usize,
+    sizes: Option<SizesRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -99,6 +100,16 @@ struct OutputRecord {
     feature: String,
     port: usize,
     form: FormRecord,
+    sizes: Option<SizesRecord>,
+}
+
+/// The sizes that the lowered network gives an array, which may differ from the declared ones.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SizesRecord {
+    shape: Vec<usize>,
+    /// Of each dimension, where any size within is taken.
+    ranges: Option<Vec<(usize, Option<usize>)>>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -180,8 +191,13 @@ impl Record {
                 OutputForm::Label(labels) => FormRecord::Label(label(labels)),
                 OutputForm::Probabilities(labels) => FormRecord::Probabilities(label(labels)),
             },
+            sizes: SizesRecord::of(&output.feature),
         };
-        let input = |input: &InputBinding| InputRecord { feature: input.feature.name.clone(), port: input.port };
+        let input = |input: &InputBinding| InputRecord {
+            feature: input.feature.name.clone(),
+            port: input.port,
+            sizes: SizesRecord::of(&input.feature),
+        };
         let state = |StateBinding { name, input, output }: &StateBinding| StateRecord {
             name: name.clone(),
             input: *input,
@@ -247,11 +263,15 @@ impl Record {
             FormRecord::Probabilities(index) => labels(index).map(OutputForm::Probabilities),
         };
         let features = interface.inputs.iter().cloned();
-        let inputs = features.zip(&self.inputs).map(|(feature, input)| InputBinding { feature, port: input.port });
+        let inputs = features.zip(&self.inputs).map(|(feature, input)| InputBinding {
+            feature: SizesRecord::restore(&input.sizes, feature),
+            port: input.port,
+        });
         let features = interface.outputs.iter().cloned();
-        let outputs = features
-            .zip(&self.outputs)
-            .map(|(feature, output)| form(output.form).map(|form| OutputBinding { feature, port: output.port, form }));
+        let outputs = features.zip(&self.outputs).map(|(feature, output)| {
+            let feature = SizesRecord::restore(&output.sizes, feature);
+            form(output.form).map(|form| OutputBinding { feature, port: output.port, form })
+        });
         let states = self.states.into_iter();
         Ok(Bound {
             interface: interface.clone(),
@@ -298,6 +318,30 @@ impl PortRecord {
 
     fn restore(self) -> Port {
         Port { name: self.name, element: self.element, dims: self.dims }
+    }
+}
+
+impl SizesRecord {
+    fn of(feature: &Feature) -> Option<SizesRecord> {
+        let FeatureKind::MultiArray(kind) = &feature.kind else { return None };
+        let ranges = match &kind.flexibility {
+            ShapeFlexibility::Ranges(ranges) => Some(ranges.iter().map(|range| (range.lower, range.upper)).collect()),
+            _ => None,
+        };
+        Some(SizesRecord { shape: kind.shape.clone(), ranges })
+    }
+
+    /// The feature with these sizes.
+    fn restore(sizes: &Option<SizesRecord>, mut feature: Feature) -> Feature {
+        let (FeatureKind::MultiArray(kind), Some(SizesRecord { shape, ranges })) = (&mut feature.kind, sizes) else {
+            return feature;
+        };
+        kind.shape.clone_from(shape);
+        if let Some(ranges) = ranges {
+            let ranges = ranges.iter().map(|&(lower, upper)| SizeRange { lower, upper });
+            kind.flexibility = ShapeFlexibility::Ranges(ranges.collect());
+        }
+        feature
     }
 }
 
