@@ -1,8 +1,7 @@
 //! What measuring costs: a table of all operations, measured in turns in one run since these machines are noisy, and
 //! then each by criterion, which compares with its last run.
 //!
-//! `cargo bench -p apple-silicon --bench metrics`. An atomic addition is the yardstick: nothing that loses no update of
-//! any thread is cheaper.
+//! `cargo bench -p apple-silicon --bench metrics`. An atomic addition is the yardstick.
 
 use std::{
     array, env,
@@ -86,6 +85,9 @@ impl Subjects {
             case("tracker.record_batch", |n| self.tracker.record_batch(1 + n as u64 % 8)),
             case("TimedEwma::observe_at", move |n| {
                 self.timed.observe_at(self.start + Duration::from_micros(n as u64), ms[n % VALUES]);
+            }),
+            case("Instant + and -", |n| {
+                black_box((self.start + Duration::from_micros(n as u64)).saturating_duration_since(self.start));
             }),
             case("tracker.record", |n| self.tracker.record(&self.observation(n))),
             case("Instant::now", |_| {

@@ -1,7 +1,10 @@
 //! What is measured: averages, distributions and counts, and their text for Prometheus.
 //!
-//! Nothing here reads a clock, takes a lock on its way, or knows models, pools or engines: times come in with what is
-//! recorded. All recorders take `&self` from any number of threads, and none of their updates is lost.
+//! Nothing here reads a clock, or knows models, pools or engines: times come in with what is recorded. All recorders
+//! take `&self` from any number of threads, and none of their updates is lost.
+//!
+//! The first 32 threads that are alive at once have memory of their own for what they record, so that an update is no
+//! locked instruction (which alone is 5 ns on x86-64); who reads adds it up. Others share theirs.
 //!
 //! ```
 //! use std::time::{Duration, Instant};
@@ -23,11 +26,17 @@
 //! assert!((summary.average_throughput_ips - 40.0).abs() < 0.01);
 //! ```
 
+use super::sync;
+
+mod backlog;
 pub mod ewma;
 pub mod histogram;
 mod outcome;
 pub mod prometheus;
+mod ring;
+mod shards;
 mod sizes;
+mod slots;
 mod summary;
 mod throughput;
 mod tracker;

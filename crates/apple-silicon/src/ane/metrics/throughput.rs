@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ewma::{TimedEwma, decay, nanos};
+use super::{
+    ewma::{TimedEwma, decay, nanos},
+    shards::Shards,
+};
 
 /// After that long, a completion counts half.
 const HALF_LIFE: Duration = Duration::from_secs(10);
@@ -19,9 +22,7 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// rate from the first completion on, and it falls while nothing completes.
 pub(super) struct Throughput {
     began: OnceLock<Instant>,
-    completed: AtomicU64,
-    /// Nanoseconds from the beginning to the latest completion.
-    latest: AtomicU64,
+    cells: Shards<Cells>,
     /// Nanoseconds from the beginning to that of the open window.
     window: AtomicU64,
     /// Completions before the open window.
@@ -30,12 +31,20 @@ pub(super) struct Throughput {
     rate: TimedEwma,
 }
 
+/// Of the threads that write it.
+#[derive(Default)]
+#[repr(align(128))]
+struct Cells {
+    completed: AtomicU64,
+    /// Nanoseconds from the beginning to the latest completion.
+    latest: AtomicU64,
+}
+
 impl Throughput {
     pub(super) fn new() -> Throughput {
         Throughput {
             began: OnceLock::new(),
-            completed: AtomicU64::new(0),
-            latest: AtomicU64::new(0),
+            cells: Shards::new(),
             window: AtomicU64::new(0),
             before: AtomicU64::new(0),
             rate: TimedEwma::with_half_life(HALF_LIFE),
@@ -49,27 +58,30 @@ impl Throughput {
             self.rate.observe_at(began, 0.0);
             began
         });
-        let completed = self.completed.fetch_add(1, Relaxed) + 1;
         let now = nanos(ended.saturating_duration_since(began));
-        self.latest.fetch_max(now, Relaxed);
+        let (cells, writer) = self.cells.mine();
+        writer.add(&cells.completed, 1);
+        writer.raise(&cells.latest, now);
         let window = self.window.load(Relaxed);
         let elapsed = now.saturating_sub(window);
         // Who moves the window closes it, so each is closed once.
         if elapsed >= nanos(WINDOW) && self.window.compare_exchange(window, now, Relaxed, Relaxed).is_ok() {
+            let completed = self.completed();
             let counted = completed.saturating_sub(self.before.fetch_max(completed, Relaxed));
             self.rate.observe_at(ended, per_second(counted, elapsed));
         }
     }
 
     pub(super) fn completed(&self) -> u64 {
-        self.completed.load(Relaxed)
+        self.cells.all().map(|cells| cells.completed.load(Relaxed)).sum()
     }
 
     /// Completions per second, as of then or of the latest completion, whichever is later; 0 before the first.
     pub(super) fn per_second(&self, at: Option<Instant>) -> f64 {
         let Some(began) = self.began.get() else { return 0.0 };
         let at = at.map_or(0, |at| nanos(at.saturating_duration_since(*began)));
-        let now = at.max(self.latest.load(Relaxed));
+        let latest = self.cells.all().map(|cells| cells.latest.load(Relaxed)).max();
+        let now = at.max(latest.unwrap_or(0));
         let open = now.saturating_sub(self.window.load(Relaxed));
         let counted = self.completed().saturating_sub(self.before.load(Relaxed));
         let rate = match open {
