@@ -27,12 +27,12 @@ fn operations_on_the_cpu() {
 
 #[test]
 fn layers_on_the_neural_engine() {
-    check("layers", (14, 4), ComputeUnits::Ane, 10);
+    check("layers", (14, 4), ComputeUnits::Ane, 20);
 }
 
 #[test]
 fn layers_on_the_gpu() {
-    check("layers", (11, 0), ComputeUnits::Gpu, 10);
+    check("layers", (11, 0), ComputeUnits::Gpu, 20);
 }
 
 /// Runs every case of a folder. At most `refusals` may be refused by the stand-in's own engine, where that is rten alone.

@@ -18,6 +18,7 @@ use coreml_format::{
 };
 
 pub use error::{LowerError, UnsupportedOp};
+pub use layers::network_input;
 pub use lower::ops;
 pub use onnx::{Element, Node, OnnxModel, Port, Storage, Weight};
 pub use plan::{Certainty, InferredValue, MemoryPlan, PlannedTensor, Role};

@@ -19,7 +19,7 @@ pub(crate) fn of(model: &Model) -> Value {
             json!({ "program": { "functions": functions } })
         }
         ModelKind::NeuralNetwork(network) => json!({ "neuralNetwork": { "layers": layers(network) } }),
-        ModelKind::Compiled(_) | ModelKind::Other(_) => json!({}),
+        ModelKind::Classic(_) | ModelKind::Pipeline(_) | ModelKind::Compiled(_) | ModelKind::Other(_) => json!({}),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn inputs<'a>(
     onnx.reserve(interface.outputs.iter().map(|feature| feature.name.as_str()));
     check_preprocessing(network, interface)?;
     let (mut bindings, mut blobs) = (Vec::new(), Blobs::new());
-    let sequential = network.array_mapping == ArrayMapping::Rank5 && network.layers.iter().any(runs_over_sequences);
+    let sequential = takes_sequences(network);
     for declared in &interface.inputs {
         let feature = if sequential { &sequence(declared) } else { declared };
         let blob = match &feature.kind {
@@ -55,6 +55,16 @@ pub(super) fn inputs<'a>(
         bindings.push(InputBinding { feature: feature.clone(), port: bindings.len() });
     }
     Ok((bindings, blobs))
+}
+
+/// What a network takes for an input that it declares: with recurrent layers and the array mapping of before
+/// specification 4, sequences of what it declares, (sequence, batch, channel, height, width).
+pub fn network_input(network: &NeuralNetwork, declared: &Feature) -> Feature {
+    if takes_sequences(network) { sequence(declared) } else { declared.clone() }
+}
+
+fn takes_sequences(network: &NeuralNetwork) -> bool {
+    network.array_mapping == ArrayMapping::Rank5 && network.layers.iter().any(runs_over_sequences)
 }
 
 /// Whether a layer looks beyond one step of a sequence, so that a network that has it takes whole sequences.

@@ -38,6 +38,7 @@ use crate::{
 };
 use blob::Blob;
 use control::Walker;
+pub use interface::network_input;
 use reader::LayerReader;
 
 pub(crate) fn lower(model: &Model, network: &NeuralNetwork, options: &LowerOptions) -> Result<Lowered, LowerError> {

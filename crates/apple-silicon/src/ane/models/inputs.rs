@@ -114,6 +114,13 @@ fn whole<'a>(declared: &Declared, port: &Port, features: &'a Features) -> Result
         }
         (FeatureKind::MultiArray(ArrayKind { default: Some(_), .. }), None) => tensor(declared, port, features),
         (_, None) if declared.optional => Ok(Tensor { shape: Shape::new(), data: Data::Absent }),
+        // One step of a sequence, as it is declared: what comes out has its rank.
+        (FeatureKind::MultiArray(kind), Some(Feature::Array(array))) if array.shape().len() < kind.shape.len() => {
+            let sequence = tensor(declared, port, features)?;
+            let declared = sequence.shape[..2] == [1, 1];
+            let shape = if declared { array.shape().into() } else { sequence.shape };
+            Ok(Tensor { shape, ..sequence })
+        }
         // Arrays of fp32 and int32, planes for an image, defaults, and what is wrong.
         _ => tensor(declared, port, features),
     }

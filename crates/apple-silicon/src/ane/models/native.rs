@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use coreml_format::{
     Model, ModelKind,
-    schema::{ArrayType, Feature, FeatureKind, Interface},
+    schema::{ArrayKind, ArrayType, Feature, FeatureKind, Interface},
 };
 use coreml_onnx::{Element, InputBinding, LowerOptions, OutputBinding, OutputForm, Port, StateBinding};
 
@@ -34,13 +34,25 @@ pub(super) fn bound(model: &Model, function: Option<&str>) -> Result<Bound> {
         }
         _ => OutputForm::Tensor,
     };
-    let input = |(port, feature): (usize, &Feature)| InputBinding { feature: feature.clone(), port };
+    let taken = |feature: &Feature| match &model.kind {
+        ModelKind::NeuralNetwork(network) => coreml_onnx::network_input(network, feature),
+        _ => feature.clone(),
+    };
+    let given = |feature: &Feature| match (&model.kind, feature.kind.clone()) {
+        // Core ML checks none of a network's outputs.
+        (ModelKind::NeuralNetwork(_), FeatureKind::MultiArray(kind)) => {
+            let kind = FeatureKind::MultiArray(ArrayKind { shape: Vec::new(), ..kind });
+            Feature { kind, ..feature.clone() }
+        }
+        _ => feature.clone(),
+    };
+    let input = |(port, feature): (usize, &Feature)| InputBinding { feature: taken(feature), port };
     let output =
-        |(port, feature): (usize, &Feature)| OutputBinding { feature: feature.clone(), port, form: form(feature) };
+        |(port, feature): (usize, &Feature)| OutputBinding { feature: given(feature), port, form: form(feature) };
     let inputs: Vec<InputBinding> = interface.inputs.iter().enumerate().map(input).collect();
     let outputs: Vec<OutputBinding> = interface.outputs.iter().enumerate().map(output).collect();
     let mut signature = Signature {
-        inputs: interface.inputs.iter().map(port).collect(),
+        inputs: inputs.iter().map(|input| port(&input.feature)).collect(),
         outputs: interface.outputs.iter().map(port).collect(),
         nodes: 0,
     };

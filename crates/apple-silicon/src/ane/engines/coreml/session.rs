@@ -9,7 +9,10 @@ use std::{
 use apple_frameworks::{
     Backings, Configuration, ElementType, Failure, Inputs, Model, Outputs, Prediction, Request, State, Units,
 };
-use coreml_format::schema::{ArrayType, ClassLabels, Feature, FeatureKind, ShapeFlexibility};
+use coreml_format::{
+    ModelKind,
+    schema::{ArrayType, ClassLabels, Feature, FeatureKind, ShapeFlexibility},
+};
 
 use super::{CORE_ML, not_loaded, not_planned, not_predicted, plan, values};
 use crate::ane::{
@@ -26,6 +29,8 @@ struct Features {
     outputs: Vec<Feature>,
     labels: Option<ClassLabels>,
     has_state: bool,
+    /// Whether results have the shapes that the model declares. Nobody holds networks to theirs.
+    checked: bool,
 }
 
 impl Features {
@@ -36,17 +41,18 @@ impl Features {
             outputs: interface.outputs.clone(),
             labels: request.labels.cloned(),
             has_state: !interface.states.is_empty(),
+            checked: matches!(request.model.kind, ModelKind::Program(_)),
         }
     }
 
-    /// The arrays of fixed shape among the outputs, where all inputs have one shape: Core ML can write to ours.
+    /// The arrays of fixed shape among a program's outputs, where all inputs have one shape: Core ML can write to ours.
     fn backed(&self) -> Vec<(&str, &[usize], ElementType)> {
         let fixed = |feature: &Feature| match &feature.kind {
             FeatureKind::MultiArray(kind) => kind.flexibility == ShapeFlexibility::Fixed,
             FeatureKind::Image(kind) => kind.flexibility == coreml_format::schema::ImageFlexibility::Fixed,
             _ => true,
         };
-        if !self.inputs.iter().all(fixed) {
+        if !self.checked || !self.inputs.iter().all(fixed) {
             return Vec::new();
         }
         let array = |feature: &'_ Feature| match &feature.kind {
