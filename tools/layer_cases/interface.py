@@ -148,6 +148,13 @@ def _(net: Network):
     return (w[0, 0] * x[0]).sum().reshape(1, 1, 1)
 
 
+@case("network", "output_named_as_the_input", outputs=("x",))
+def _(net: Network):
+    x = net.array(2, 3)
+    net.builder.add_copy("copy", "x", "x")
+    return x
+
+
 @case("network", "int32_interface")
 def _(net: Network):
     x = net.given(net.rng.integers(-5, 6, (2, 3)))

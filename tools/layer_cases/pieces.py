@@ -165,6 +165,17 @@ slice_dynamic("squeezed", 6)
 slice_dynamic("backwards", 6, constant=True)
 
 
+@case("sliceDynamic", "five_of_each")
+def _(net: Network):
+    # As coremltools' builder writes it for inputs of every rank.
+    x = net.array(2, 3, 4)
+    net.given([1, 1, 1], name="begin")
+    net.given([2, 3, 4], name="end")
+    stored = {"endIds": [1] * 5, "strides": [1] * 5} | {field: [False] * 5 for field in FIELDS[3:]}
+    net.add("sliceDynamic", "x begin end", **stored)
+    return x[1:, 1:, 1:]
+
+
 def slice_by_size(name: str, axis: int, begin: int, size: int, *shape: int) -> None:
     @case("sliceBySize", name)
     def _(net: Network):

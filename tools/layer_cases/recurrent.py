@@ -217,6 +217,20 @@ lstm("other_functions", functions=("sigmoidHard", "linear", "scaledTanh"))
 lstm("more_functions", functions=("tanh", "sigmoid", "ReLU"))
 
 
+@case("uniDirectionalLSTM", "states_of_more_samples")
+def _(net: Network):
+    # As coremltools writes it for packed sequences: the first length stands for the number of samples.
+    x = steps(net)
+    net.given([1, STEPS + x.shape[1], HIDDEN, 1, 1], name="shape")
+    net.add("fillDynamic", "shape", "zeros", value=0.25)
+    message, of = lstm_weights(net, **DEFAULTS)
+    functions = [{function: {}} for function in DEFAULTS["functions"]]
+    fields = {"activations": functions, "params": lstm_params(DEFAULTS), "weightParams": message}
+    net.add("uniDirectionalLSTM", "x zeros zeros", "out last_h last_c", **SIZES, **fields)
+    states = np.full((x.shape[1], HIDDEN), 0.25)
+    return blob(lstm_way(x, states, states, of, **DEFAULTS)[0])
+
+
 @case("uniDirectionalLSTM", "legacy_float16", legacy=True)
 def _(net: Network):
     x = net.sequence(STEPS, INPUTS)[..., 0, 0]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .case import booleans, case, const, normal
+from .case import booleans, case, const, integers, normal
 
 
 def linear(x, weight, bias=0.0):
@@ -54,6 +54,8 @@ CASES = [
          bias=const(normal(7))),
     case("linear", "fp16", linear, opset="iOS16", rtol=5e-3, atol=5e-3, x=normal(2, 6, dtype="fp16"),
          weight=const(normal(4, 6, dtype="fp16")), bias=const(normal(4, dtype="fp16"))),
+    case("linear", "ios17_int32_weight", linear, opset="iOS17", x=normal(2, 3),
+         weight=const(integers(-5, 5, 4, 3)), bias=const(integers(-5, 5, 4))),
     case("matmul", "defaults", matmul, bare=True, x=normal(3, 4), y=normal(4, 5)),
     case("matmul", "transpose_x", matmul, x=normal(4, 3), y=normal(4, 5), transpose_x=True),
     case("matmul", "transpose_y", matmul, x=normal(3, 4), y=normal(5, 4), transpose_y=True),
@@ -68,6 +70,9 @@ CASES = [
     case("matmul", "constant_transposed", matmul, x=normal(2, 3, 4), y=const(normal(3, 4)), transpose_y=True),
     # Vectors are documented, but coremltools cannot write a program with them.
     case("matmul", "ios17", matmul, opset="iOS17", x=normal(2, 3, 4), y=normal(2, 4, 2)),
+    case("matmul", "ios17_int32_constant", matmul, opset="iOS17", x=normal(2, 3), y=const(integers(-5, 5, 3, 4))),
+    case("matmul", "ios17_float_constant", lambda x, y: (x @ y).astype(np.int32), opset="iOS17",
+         x=const(integers(-5, 5, 2, 3, dtype="fp32")), y=integers(-5, 5, 3, 4)),
     case("einsum", "rank4", einsum, values=[normal(2, 3, 4, 5), normal(2, 5, 4, 6)], equation="nchw,nwhu->nchu"),
     case("einsum", "rank3", einsum, values=[normal(3, 4, 5), normal(5, 4, 2)], equation="chw,whr->chr"),
     case("einsum", "other_letters", einsum, values=[normal(2, 3, 4, 5), normal(2, 5, 4, 3)],

@@ -102,6 +102,7 @@ CASES = [
     case("topk", "int32", topk, x=distinct(3, 4, dtype="int32"), k=2, axis=-2),
     case("topk", "ios16", topk, opset="iOS16", x=X, k=3, axis=-1, sort=True, return_indices=True),
     case("topk", "ios16_values_only", topk, opset="iOS16", x=X, k=3, axis=0, return_indices=False),
+    case("topk", "ios16_any_order", topk, opset="iOS16", x=X, k=3, axis=-1, sort=False),
     case("topk", "ios17", topk, opset="iOS17", x=X, k=2, axis=1, output_indices_dtype="int32"),
     case("topk", "ios17_uint16", topk, opset="iOS17", x=X, k=2, axis=-1, output_indices_dtype="uint16"),
     case("cumsum", "defaults", cumsum, bare=True, x=normal(3, 4)),

@@ -16,6 +16,7 @@ if sys.platform == "darwin":
     pytest.skip("Core ML itself is there", allow_module_level=True)
 
 from coremltools.converters.mil import Builder as mb  # noqa: E402
+from coremltools.converters.mil.mil import types  # noqa: E402
 from coremltools.models.datatypes import Array  # noqa: E402
 from coremltools.models.neural_network import NeuralNetworkBuilder  # noqa: E402
 
@@ -132,6 +133,18 @@ def test_what_does_not_load_is_told_by_predict():
     assert any("Mine" in str(one.message) or "custom" in str(one.message) for one in told)
     with pytest.raises(Exception, match="custom"):
         model.predict({"x": np.ones(3)})
+
+
+def test_a_failed_prediction_has_core_mls_words():
+    @mb.program(input_specs=[mb.TensorSpec(shape=(2,)), mb.TensorSpec(shape=(1,), dtype=types.int32)])
+    def made(x, at):
+        return mb.gather(x=x, indices=at, axis=0, validate_indices=False, name="y")
+
+    model = ct.convert(made, minimum_deployment_target=ct.target.iOS17)
+    given = {"x": np.ones(2), "at": np.array([7], np.int32)}
+    for call in (lambda: model.predict(given), lambda: model.predict([given])):
+        with pytest.raises(ane.InferenceFailed, match="^Error computing NN outputs: .*7"):
+            call()
 
 
 def test_the_engine_is_chosen(monkeypatch):

@@ -75,6 +75,7 @@ fn every_fixture_is_inferred() {
         layers/reshapeDynamic/given: 1
         layers/tile/given: 1
         layers/tile/given_for_last_axis: 1
+        layers/uniDirectionalLSTM/states_of_more_samples: 9
     "#]]
     .assert_eq(&unknown);
 }

@@ -14,15 +14,16 @@ module stands in for it, and answers ``coremltools``' questions for macOS where 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 import types
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from . import Error, Model, State
+from . import Error, InferenceFailed, Model, State
 from ._types import Feature
 
 __all__ = ["Engine", "install", "installed", "uninstall"]
@@ -59,11 +60,13 @@ class Engine:
 
     def predict(self, inputs: Dict[str, Any], state: Optional[State] = None) -> Dict[str, Any]:
         """Predicts; see ``coremltools.models.MLModel.predict``."""
-        return self._given(self.model.predict(self._taken(inputs), state))
+        with _in_core_mls_words():
+            return self._given(self.model.predict(self._taken(inputs), state))
 
     def predict_batch(self, batch: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
         """Predicts for each of a list of inputs."""
-        outputs = self.model.predict([self._taken(inputs) for inputs in batch])
+        with _in_core_mls_words():
+            outputs = self.model.predict([self._taken(inputs) for inputs in batch])
         return [self._given(one) for one in outputs]
 
     def new_state(self) -> State:
@@ -128,6 +131,15 @@ _CHOSEN: Optional[str] = None
 
 def _default_engine() -> str:
     return _CHOSEN or os.environ.get(ENGINE_VARIABLE) or "auto"
+
+
+@contextlib.contextmanager
+def _in_core_mls_words() -> Iterator[None]:
+    """A failed prediction begins with Core ML's own sentence, which programs look for."""
+    try:
+        yield
+    except InferenceFailed as error:
+        raise InferenceFailed(f"Error computing NN outputs: {error}") from error
 
 
 def _as_declared(feature: Optional[Feature], value: Any) -> Any:

@@ -52,13 +52,15 @@ fn write<'a>(layers: &'a [Layer], inputs: &HashSet<&str>, blobs: &mut HashSet<&'
             return Err(flaw("writes nothing".to_owned()));
         }
         for output in &layer.outputs {
-            if inputs.contains(output.as_str()) {
-                return Err(flaw(format!("overwrites the model's input {}", quote(output))));
+            // Loops carry their variables by copying into a blob that is there already, and a network that gives what
+            // it takes copies it to its own name.
+            if blobs.insert(output) || matches!(layer.kind, LayerKind::Copy) {
+                continue;
             }
-            // Loops carry their variables by copying into a blob that is there already.
-            if !blobs.insert(output) && !matches!(layer.kind, LayerKind::Copy) {
-                return Err(flaw(format!("writes the blob {}, which an earlier layer wrote", quote(output))));
-            }
+            return Err(flaw(match inputs.contains(output.as_str()) {
+                true => format!("overwrites the model's input {}", quote(output)),
+                false => format!("writes the blob {}, which an earlier layer wrote", quote(output)),
+            }));
         }
         if let LayerKind::Branch { if_branch, else_branch } = &layer.kind {
             // Both may write the same blobs.
@@ -202,6 +204,7 @@ mod tests {
         check_with(&["a: nowhere -> y"], 0, "activation \"a\": reads the blob \"nowhere\"");
         check_with(&["a: b -> y", "c: x -> b"], 0, "reads the blob \"b\"");
         check_with(&["a: x -> x"], 0, "overwrites the model's input \"x\"");
+        check_with(&["copy: x -> x", "a: x -> y"], 0, "ok");
         check_with(&["a: x -> b", "c: x -> b", "d: b -> y"], 0, "writes the blob \"b\", which an earlier layer wrote");
         check_with(&["a: x -> b"], 0, "no layer writes the output \"y\"");
         check_with(&["a: x ->"], 0, "writes nothing");

@@ -198,9 +198,10 @@ pub(super) fn slice_dynamic(layer: &LayerReader<'_>, params: &SliceNd, onnx: &mu
     let rank = x.dims().len();
     let begin = begin.list(onnx)?;
     let mut given = more.iter();
-    let mut numbers = |stored: &[i64], onnx: &mut OnnxBuilder| match given.next() {
-        Some(blob) => blob.list(onnx),
-        None => Ok(List { length: stored.len(), known: Some(stored.to_vec()), value: onnx.ints(stored) }),
+    // coremltools stores five of each, whatever the rank.
+    let mut numbers = |stored: &[i64], onnx: &mut OnnxBuilder| match (given.next(), up_to(rank, stored)) {
+        (Some(blob), _) => blob.list(onnx),
+        (None, stored) => Ok(List { length: stored.len(), known: Some(stored.to_vec()), value: onnx.ints(stored) }),
     };
     let zeros = vec![0; rank];
     let end = numbers(if params.end_ids.is_empty() { &zeros } else { &params.end_ids }, onnx)?;
@@ -208,7 +209,7 @@ pub(super) fn slice_dynamic(layer: &LayerReader<'_>, params: &SliceNd, onnx: &mu
     let mut masks = Vec::with_capacity(3);
     for stored in [&params.begin_masks, &params.end_masks, &params.squeeze_masks] {
         masks.push(match given.next() {
-            None => stored.clone(),
+            None => up_to(rank, stored).to_vec(),
             Some(blob) => {
                 let known = blob.list(onnx)?.known.ok_or("its masks must be known before a run")?;
                 known.into_iter().map(|mask| mask != 0).collect()
@@ -216,6 +217,10 @@ pub(super) fn slice_dynamic(layer: &LayerReader<'_>, params: &SliceNd, onnx: &mu
         });
     }
     cut(&x, [begin, end], steps, [&masks[0], &masks[1], &masks[2]], onnx)
+}
+
+fn up_to<T>(count: usize, all: &[T]) -> &[T] {
+    &all[..all.len().min(count)]
 }
 
 fn cut(

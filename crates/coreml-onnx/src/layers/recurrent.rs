@@ -16,7 +16,9 @@ use super::{
 use crate::{
     lower::{
         Fault,
-        recurrent::{Weights, activation as activation_named, all_steps, by_batch, gru_net, lstm_net, rnn_net},
+        recurrent::{
+            Weights, activation as activation_named, all_steps, by_batch, gru_net, lstm_net, of_batch, rnn_net,
+        },
     },
     onnx::{Activation, Element, OnnxBuilder, Source, Value},
 };
@@ -195,7 +197,8 @@ impl Net {
             {
                 return Err(wrong());
             }
-            return Ok(onnx.reshape(state.value(), &[1, -1, self.hidden as i64]));
+            let states = onnx.reshape(state.value(), &[1, -1, self.hidden as i64]);
+            return Ok(if elements.is_some() { states } else { of_batch(onnx, &states, self.batch, 1) });
         }
         if let Dim::Fixed(batch) = self.batch {
             let zeros = vec![0.0; crate::lower::made_count(&[batch, self.hidden])?];

@@ -127,7 +127,7 @@ pub(super) fn arg_sort(
     let x = layer.input()?.unfolded(onnx);
     let along = axis(along, x.dims().len())?;
     let size = onnx.size_of(x.value(), along);
-    let (_, at) = onnx.top_k(x.value(), &size, along, descending, true);
+    let (_, at) = onnx.top_k(x.value(), &size, along, descending);
     Ok(x.same(onnx.cast(&at, Element::F32)))
 }
 
@@ -157,7 +157,7 @@ pub(super) fn top_k(
     }
     let mut dims = x.dims().to_vec();
     dims[along as usize] = size;
-    let (values, at) = onnx.top_k(x.value(), &k, along, !smallest, true);
+    let (values, at) = onnx.top_k(x.value(), &k, along, !smallest);
     let at = onnx.cast(&at, Element::F32);
     Ok(vec![Blob::exact(values, dims.clone()), Blob::exact(at, dims)])
 }

@@ -24,6 +24,9 @@ fn linear(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, weight, bias) = (op.value("x")?, op.value("weight")?, op.maybe("bias")?);
     floats("x", &x)?;
     inner(x.dims().and_then(<[_]>::last), weight.dims().and_then(<[_]>::last))?;
+    // From iOS 17 on, constants may have a type of their own.
+    let weight = onnx.cast(&weight, Element::F32);
+    let bias = bias.map(|bias| onnx.cast(&bias, Element::F32));
     Ok(vec![product_with_weight(onnx, &x, &weight, bias.as_ref())?])
 }
 
@@ -86,7 +89,8 @@ fn matmul(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     if turn_y && rank(&y)? > 1 {
         y = if y.constant().is_some() && rank(&y)? == 2 { turn(onnx, &y) } else { swap_last(onnx, &y, rank(&y)?) };
     }
-    let element = x.element();
+    // Of a constant and another operand, the other says what comes out.
+    let element = if x.constant().is_some() { y.element() } else { x.element() };
     // Engines multiply floats; MIL's integer products are small enough for fp32 to hold.
     let (x, y) = (onnx.cast(&x, Element::F32), onnx.cast(&y, Element::F32));
     let product = onnx.mat_mul(&x, &y);

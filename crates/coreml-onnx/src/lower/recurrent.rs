@@ -2,6 +2,8 @@
 
 use std::{ops::Range, sync::Arc};
 
+use coreml_format::mil::Dim;
+
 use super::{
     Fault, Lowering, OpReader, Results,
     activation::{alpha_tanh_beta_x, alpha_x_plus_beta},
@@ -35,12 +37,25 @@ fn lstm(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let activations = [gates, cell, out];
 
     let n = sides.len();
+    let [initial_h, initial_c] = [initial_h, initial_c].map(|states| match (states.dims(), x.dims()) {
+        (Some([Dim::Unknown, _]), Some(&[_, batch, _])) => of_batch(onnx, &states, batch, 0),
+        _ => states,
+    });
     let (h, c) = (by_direction(onnx, &initial_h, n, hidden), by_direction(onnx, &initial_c, n, hidden));
     let weights = Weights { w: &w, r: &r, bias: bias.as_ref(), peephole: peephole.as_ref(), hidden };
     let [all, last_h, last_c] = lstm_net(onnx, &x, &weights, [&h, &c], direction, activations, clip)?;
     let (last_h, last_c) = (by_batch(onnx, &last_h, n, hidden), by_batch(onnx, &last_c, n, hidden));
     let all = if sequence { all_steps(onnx, &all, direction, hidden) } else { onnx.unsqueeze(&last_h, &[0]) };
     Ok(vec![all, last_h, last_c])
+}
+
+/// Of states for a number of samples that is known at run time only, those of the samples that there are. coremltools
+/// takes the first length of packed sequences for the number, which may be more, and Core ML takes what it needs.
+pub(crate) fn of_batch(onnx: &mut OnnxBuilder, states: &Value, batch: Dim, along: i64) -> Value {
+    match batch {
+        Dim::Fixed(batch) => onnx.slice(states, &[0], &[i64::try_from(batch).unwrap_or(i64::MAX)], &[along], &[1]),
+        Dim::Unknown => states.clone(),
+    }
 }
 
 /// An LSTM: all hidden states, the last ones and the last cells, as ONNX's operator gives them. `clip` limits the cell.

@@ -388,10 +388,10 @@ impl OnnxBuilder {
     }
 
     /// Values and int64 indices.
-    pub(crate) fn top_k(&mut self, x: &Value, k: &Value, axis: i64, largest: bool, sorted: bool) -> (Value, Value) {
+    pub(crate) fn top_k(&mut self, x: &Value, k: &Value, axis: i64, largest: bool) -> (Value, Value) {
         let k = self.cast(k, Element::I64);
         let node = self.node("TopK").arg(x).arg(&k).int("axis", axis);
-        let node = node.int("largest", i64::from(largest)).int("sorted", i64::from(sorted));
+        let node = node.int("largest", i64::from(largest)).int("sorted", 1);
         let mut both = node.outs(&[x.element(), Element::I64]);
         let indices = both.pop().expect("two results");
         (both.pop().expect("two results"), indices)

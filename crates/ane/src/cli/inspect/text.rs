@@ -85,7 +85,9 @@ fn row(feature: &FeatureReport, interface: &InterfaceReport) -> [String; 3] {
     let role = if !feature.description.is_empty() {
         clean(&feature.description).into_owned()
     } else if is(&interface.predicted_feature) {
-        "the predicted class".to_owned()
+        // Labels are words or whole numbers; a regressor's value is neither.
+        let is_label = ["string", "int64"].contains(&feature.kind);
+        format!("the predicted {}", if is_label { "class" } else { "value" })
     } else if is(&interface.predicted_probabilities) {
         "the probability of each class".to_owned()
     } else {
