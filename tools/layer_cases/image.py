@@ -131,6 +131,7 @@ for mode in (None, *LINEAR):
     upsample(f"{which}_rank5", (3, 1), mode, (2, 2, 1, 2, 3))
     upsample(f"{which}_legacy", (2, 2), mode, (2, 3, 2), legacy=True)
 upsample("nearest_smaller", (0.5, 0.5), None, (1, 2, 4, 6))
+upsample("nearest_of_sizes", (3.2, 1.12), None, (1, 2, 1, 3))
 upsample("fractional_rounded_down", (1.3, 1.6), "default", (1, 1, 5, 4))
 
 

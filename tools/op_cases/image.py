@@ -170,6 +170,17 @@ def pixel(image, row, column, padding_mode, padding_value):
     return image[:, row, column]
 
 
+def mirrored(at, size, mode):
+    """The position inside of the image that one outside shows."""
+    if mode == "symmetric":
+        at = (at + 0.5) % (2 * size)
+        return np.clip(min(at, 2 * size - at) - 0.5, 0, size - 1)
+    if mode == "reflection":
+        at = abs(at) % max(2 * (size - 1), 1)
+        return min(at, 2 * (size - 1) - at)
+    return at
+
+
 def resample(x, coordinates, sampling_mode, padding_mode, padding_value, coordinates_mode, align_corners):
     n, channels, height, width = x.shape
     result = np.empty((n, channels, *coordinates.shape[1:3]))
@@ -182,6 +193,7 @@ def resample(x, coordinates, sampling_mode, padding_mode, padding_value, coordin
             return pixel(x[b], int(r), int(c), padding_mode, padding_value)
 
         if sampling_mode == "nearest":
+            row, column = mirrored(row, height, padding_mode), mirrored(column, width, padding_mode)
             result[b, :, i, j] = at(np.round(row), np.round(column))
             continue
         top, left = np.floor(row), np.floor(column)
@@ -245,6 +257,10 @@ RESIZING = [
          scale_factor_width=3),
     case("upsample_nearest_neighbor", "fractional", upsample_nearest_neighbor, x=normal(1, 2, 2, 4),
          scale_factor_height=2.5, scale_factor_width=1.5),
+    case("upsample_nearest_neighbor", "of_sizes", upsample_nearest_neighbor, x=normal(1, 2, 1, 3),
+         scale_factor_height=3.17, scale_factor_width=0.67),
+    case("upsample_nearest_neighbor", "of_equal_sizes", upsample_nearest_neighbor, x=normal(1, 2, 1, 3),
+         scale_factor_height=2.0, scale_factor_width=1.12),
     case("upsample_nearest_neighbor", "rank3", upsample_nearest_neighbor, x=normal(2, 2, 3),
          scale_factor_height=1, scale_factor_width=4),
     case("resize_nearest_neighbor", "whole", resize_nearest_neighbor, x=SMALL, target_size_height=6,
@@ -350,6 +366,13 @@ RESAMPLING = [
     case("resample", "nearest", resample, x=normal(1, 2, 4, 5), coordinates=uniform(0, 1, 1, 3, 3, 2),
          sampling_mode="nearest", padding_mode="constant", padding_value=0.0,
          coordinates_mode="normalized_zero_to_one", align_corners=True),
+    *(
+        case("resample", f"nearest_{mode}_halves", resample, x=normal(1, 2, 3, 4),
+             coordinates=given([[[[at, at + 1] for at in np.arange(-5, 6, 2.5)], [[at, at] for at in np.arange(-4.5, 5)][:5]]]),
+             sampling_mode="nearest", padding_mode=mode, padding_value=0.0, coordinates_mode="unnormalized",
+             align_corners=True)
+        for mode in ("symmetric", "reflection", "border")
+    ),
     case("resample", "whole_pixels", resample, x=normal(1, 2, 4, 5), coordinates=integers(0, 3, 1, 2, 3, 2),
          sampling_mode="nearest", padding_mode="border", padding_value=0.0, coordinates_mode="unnormalized",
          align_corners=True),

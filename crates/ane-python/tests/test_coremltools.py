@@ -16,7 +16,7 @@ if sys.platform == "darwin":
     pytest.skip("Core ML itself is there", allow_module_level=True)
 
 from coremltools.converters.mil import Builder as mb  # noqa: E402
-from coremltools.converters.mil.mil import types  # noqa: E402
+from coremltools.converters.mil.mil import get_new_symbol as any_size, types  # noqa: E402
 from coremltools.models.datatypes import Array  # noqa: E402
 from coremltools.models.neural_network import NeuralNetworkBuilder  # noqa: E402
 
@@ -135,15 +135,27 @@ def test_what_does_not_load_is_told_by_predict():
         model.predict({"x": np.ones(3)})
 
 
-def test_a_failed_prediction_has_core_mls_words():
+@pytest.mark.parametrize("factor", [0.7, 1.12, 1.5, 2])
+@pytest.mark.parametrize("upsample", [mb.upsample_bilinear, mb.upsample_nearest_neighbor])
+def test_flexible_sizes_are_scaled_as_fixed_ones(upsample, factor):
+    aligned = {"align_corners": False} if upsample is mb.upsample_bilinear else {}
+    scale = {"scale_factor_height": factor, "scale_factor_width": factor}
+    made = [program(shape, lambda x: upsample(x=x, **scale, **aligned)) for shape in ((1, 1, 7, 22), (1, 1, 7, any_size()))]
+    x = np.random.default_rng(0).normal(size=(1, 1, 7, 22)).astype(np.float32)
+    fixed, flexible = (list(model.predict({"x": x}).values())[0] for model in made)
+    np.testing.assert_allclose(flexible, fixed, 1e-5)
+
+
+@pytest.mark.parametrize("index, validate", [(7, False), (7, True), (-1, True)])
+def test_a_failed_prediction_has_core_mls_words(index, validate):
     @mb.program(input_specs=[mb.TensorSpec(shape=(2,)), mb.TensorSpec(shape=(1,), dtype=types.int32)])
     def made(x, at):
-        return mb.gather(x=x, indices=at, axis=0, validate_indices=False, name="y")
+        return mb.gather(x=x, indices=at, axis=0, validate_indices=validate, name="y")
 
     model = ct.convert(made, minimum_deployment_target=ct.target.iOS17)
-    given = {"x": np.ones(2), "at": np.array([7], np.int32)}
+    given = {"x": np.ones(2), "at": np.array([index], np.int32)}
     for call in (lambda: model.predict(given), lambda: model.predict([given])):
-        with pytest.raises(ane.InferenceFailed, match="^Error computing NN outputs: .*7"):
+        with pytest.raises(ane.InferenceFailed, match="^Error computing NN outputs: .*(7|1000000000)"):
             call()
 
 

@@ -52,9 +52,9 @@ fn write<'a>(layers: &'a [Layer], inputs: &HashSet<&str>, blobs: &mut HashSet<&'
             return Err(flaw("writes nothing".to_owned()));
         }
         for output in &layer.outputs {
-            // Loops carry their variables by copying into a blob that is there already, and a network that gives what
-            // it takes copies it to its own name.
-            if blobs.insert(output) || matches!(layer.kind, LayerKind::Copy) {
+            // Loops carry their variables by copying into a blob that is there already, and load constants again; a
+            // network that gives what it takes copies it to its own name.
+            if blobs.insert(output) || matches!(layer.kind, LayerKind::Copy | LayerKind::LoadConstantNd { .. }) {
                 continue;
             }
             return Err(flaw(match inputs.contains(output.as_str()) {
@@ -156,6 +156,7 @@ mod tests {
                 LayerKind::Branch { if_branch: vec![layer(inner)], else_branch: vec![layer(inner)] }
             }
             Err(_) if name == "copy" => LayerKind::Copy,
+            Err(_) if name == "constant" => LayerKind::LoadConstantNd { shape: vec![], data: weights() },
             Err(_) => LayerKind::Activation(Activation::Relu),
         };
         Layer { name: name.to_owned(), inputs: names(inputs), outputs: names(outputs), kind }
@@ -204,6 +205,7 @@ mod tests {
         check_with(&["a: nowhere -> y"], 0, "activation \"a\": reads the blob \"nowhere\"");
         check_with(&["a: b -> y", "c: x -> b"], 0, "reads the blob \"b\"");
         check_with(&["a: x -> x"], 0, "overwrites the model's input \"x\"");
+        check_with(&["constant: -> b", "branch: x -> | constant: -> b", "a: b -> y"], 0, "ok");
         check_with(&["copy: x -> x", "a: x -> y"], 0, "ok");
         check_with(&["a: x -> b", "c: x -> b", "d: b -> y"], 0, "writes the blob \"b\", which an earlier layer wrote");
         check_with(&["a: x -> b"], 0, "no layer writes the output \"y\"");

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     lower::{
         Fault,
-        resize::{ALIGNED, ASYMMETRIC, HALF_PIXEL, NEAREST, linear, scaled, upsampled},
+        resize::{ALIGNED, ASYMMETRIC, HALF_PIXEL, NEAREST, linear, upsampled},
         sampling::{self, Crop},
         window::LARGEST,
     },
@@ -166,12 +166,7 @@ pub(super) fn upsample(layer: &LayerReader<'_>, params: &Upsample, onnx: &mut On
         Sampling::AlignedCorners => ALIGNED,
         Sampling::PixelCentres => HALF_PIXEL,
     };
-    let value = match params.sampling {
-        Sampling::Nearest => scaled(onnx, &x, params.factors, how)?,
-        Sampling::Linear | Sampling::AlignedCorners | Sampling::PixelCentres => {
-            upsampled(onnx, &x, params.factors, how)?
-        }
-    };
+    let value = upsampled(onnx, &x, params.factors, how)?;
     let grown = |dim: Dim, factor: f32| fixed(&dim).map_or(Dim::Unknown, |n| Dim::Fixed((n as f32 * factor) as usize));
     let sides = [grown(height, params.factors[0]), grown(width, params.factors[1])];
     from_planes(blob, value, channels, sides, onnx)

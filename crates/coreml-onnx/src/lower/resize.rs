@@ -45,7 +45,7 @@ fn factors(op: &OpReader<'_>) -> Result<[f32; 2], Fault> {
 
 fn upsample_nearest_neighbor(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
     let (x, factors) = (op.value("x")?, factors(op)?);
-    Ok(vec![scaled(onnx, &x, factors, NEAREST)?])
+    Ok(vec![upsampled(onnx, &x, factors, NEAREST)?])
 }
 
 /// Scale factors are recomputed from the sizes (docs of coremltools 9.0), which is what ONNX does with sizes.
@@ -246,15 +246,14 @@ fn stretched(
     between(onnx, &near, &far, &share)
 }
 
-pub(crate) fn scaled(
-    onnx: &mut OnnxBuilder,
-    x: &Value,
-    [height, width]: [f32; 2],
-    how: Resize,
-) -> Result<Value, Fault> {
+/// Scaled to sizes that are known at run time.
+fn scaled(onnx: &mut OnnxBuilder, x: &Value, [height, width]: [f32; 2], how: Resize) -> Result<Value, Fault> {
     in_four_axes(onnx, x, |onnx, x| {
-        let scales = onnx.floats(&[4], vec![1.0, 1.0, height, width]);
-        Ok(onnx.resize(x, Some(&scales), None, how))
+        let shape = onnx.shape(x);
+        let (shape, factors) = (onnx.cast(&shape, Element::F32), onnx.floats(&[4], vec![1.0, 1.0, height, width]));
+        let sizes = onnx.binary("Mul", &shape, &factors);
+        let sizes = onnx.cast(&sizes, Element::I64);
+        Ok(onnx.resize(x, &sizes, how))
     })
 }
 
@@ -264,7 +263,7 @@ fn resized(onnx: &mut OnnxBuilder, x: &Value, [height, width]: [i64; 2], how: Re
         let outer = onnx.slice(&shape, &[0], &[2], &[0], &[1]);
         let inner = onnx.ints(&[height, width]);
         let sizes = onnx.concat(&[outer, inner], 0);
-        Ok(onnx.resize(x, None, Some(&sizes), how))
+        Ok(onnx.resize(x, &sizes, how))
     })
 }
 

@@ -148,7 +148,14 @@ impl Pixels {
         let pick =
             |onnx: &mut OnnxBuilder, row: &Value, column: &Value| self.pick(onnx, &first, [row, column], padding);
         if sampling == Sampling::Nearest {
-            let (row, column) = (onnx.unary("Round", row), onnx.unary("Round", column));
+            // What is mirrored is mirrored before it is rounded: half a pixel has another neighbour then.
+            let [row, column] = [(row, &self.height), (column, &self.width)].map(|(at, size)| match padding {
+                Padding::Reflection | Padding::Symmetric => {
+                    let at = inside(onnx, at, size, padding);
+                    onnx.unary("Round", &at)
+                }
+                Padding::Constant(_) | Padding::Border => onnx.unary("Round", at),
+            });
             return pick(onnx, &row, &column);
         }
         let (top, left) = (onnx.unary("Floor", row), onnx.unary("Floor", column));
@@ -207,7 +214,7 @@ fn is_inside(onnx: &mut OnnxBuilder, at: &Value, size: &Value) -> Value {
     onnx.compare("And", &from, &to)
 }
 
-/// The pixel that stands at a whole coordinate, which may be outside.
+/// Where in the image stands what is at a coordinate, which may be outside.
 fn inside(onnx: &mut OnnxBuilder, at: &Value, size: &Value, padding: Padding) -> Value {
     let (zero, one) = (onnx.scalar(0.0, at), onnx.scalar(1.0, at));
     let last = onnx.binary("Sub", size, &one);

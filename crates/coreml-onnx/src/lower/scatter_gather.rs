@@ -6,7 +6,7 @@ use super::{
     Fault, Lowering, OpReader, Results, axis, rank,
     transform::{inverse, to_front},
 };
-use crate::onnx::{OnnxBuilder, Value};
+use crate::onnx::{Element, OnnxBuilder, Value};
 
 pub(super) const OPS: &[Lowering] = &[
     Lowering { mil: "gather", run: gather },
@@ -17,10 +17,22 @@ pub(super) const OPS: &[Lowering] = &[
     Lowering { mil: "scatter_nd", run: scatter_nd },
 ];
 
+/// Those below 0 count from the end, unless they are to be validated: then they are as wrong as those behind the end.
+fn indices(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Result<Value, Fault> {
+    let indices = op.value("indices")?;
+    if !op.bool_or("validate_indices", false)? || indices.constant().is_some() {
+        return Ok(indices);
+    }
+    let indices = onnx.cast(&indices, Element::I32);
+    let (zero, outside) = (onnx.scalar(0.0, &indices), onnx.scalar(1e9, &indices));
+    let below = onnx.compare("Less", &indices, &zero);
+    let dims = indices.dims().map(<[_]>::to_vec);
+    Ok(onnx.select(&below, &outside, &indices).with_dims(dims))
+}
+
 fn gather(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
-    let (x, indices, along) = (op.value("x")?, op.value("indices")?, op.int_or("axis", 0)?);
+    let (x, indices, along) = (op.value("x")?, indices(op, onnx)?, op.int_or("axis", 0)?);
     let batch = op.int_or("batch_dims", 0)?;
-    op.bool_or("validate_indices", false)?;
     let rank = rank(&x)?;
     let along = axis(along, rank)?;
     if batch == 0 {
@@ -51,15 +63,13 @@ fn batched_gather(onnx: &mut OnnxBuilder, x: &Value, indices: &Value, along: usi
 }
 
 fn gather_along_axis(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
-    let (x, indices, along) = (op.value("x")?, op.value("indices")?, op.int_or("axis", 0)?);
-    op.bool_or("validate_indices", false)?;
+    let (x, indices, along) = (op.value("x")?, indices(op, onnx)?, op.int_or("axis", 0)?);
     axis(along, rank(&x)?)?;
     Ok(vec![onnx.gather_elements(&x, &indices, along)])
 }
 
 fn gather_nd(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
-    let (x, indices, batch) = (op.value("x")?, op.value("indices")?, op.int_or("batch_dims", 0)?);
-    op.bool_or("validate_indices", false)?;
+    let (x, indices, batch) = (op.value("x")?, indices(op, onnx)?, op.int_or("batch_dims", 0)?);
     Ok(vec![onnx.gather_nd(&x, &indices, batch)])
 }
 
@@ -79,8 +89,7 @@ fn mode(op: &OpReader<'_>, onnx: &mut OnnxBuilder, updates: Value) -> Result<(&'
 
 /// `data[..., indices[i], ...] = updates[..., i, ...]` along `axis`.
 fn scatter(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
-    let (data, indices, updates) = (op.value("data")?, op.value("indices")?, op.value("updates")?);
-    op.bool_or("validate_indices", false)?;
+    let (data, indices, updates) = (op.value("data")?, indices(op, onnx)?, op.value("updates")?);
     let along = axis(op.int_or("axis", 0)?, rank(&data)?)? as usize;
     let (reduction, updates) = mode(op, onnx, updates)?;
     let columns = onnx.unsqueeze(&indices, &[-1]);
@@ -97,16 +106,14 @@ fn scatter(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
 }
 
 fn scatter_along_axis(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
-    let (data, indices, updates) = (op.value("data")?, op.value("indices")?, op.value("updates")?);
-    op.bool_or("validate_indices", false)?;
+    let (data, indices, updates) = (op.value("data")?, indices(op, onnx)?, op.value("updates")?);
     let along = axis(op.int_or("axis", 0)?, rank(&data)?)?;
     let (reduction, updates) = mode(op, onnx, updates)?;
     Ok(vec![onnx.scatter_elements(&data, &indices, &updates, along, reduction)])
 }
 
 fn scatter_nd(op: &OpReader<'_>, onnx: &mut OnnxBuilder) -> Results {
-    let (data, indices, updates) = (op.value("data")?, op.value("indices")?, op.value("updates")?);
-    op.bool_or("validate_indices", false)?;
+    let (data, indices, updates) = (op.value("data")?, indices(op, onnx)?, op.value("updates")?);
     let (reduction, updates) = mode(op, onnx, updates)?;
     Ok(vec![onnx.scatter_nd(&data, &indices, &updates, reduction)])
 }

@@ -534,9 +534,8 @@ impl OnnxBuilder {
     }
 
     /// Resizes to `scales` or to `sizes`, each with one entry an axis.
-    pub(crate) fn resize(&mut self, x: &Value, scales: Option<&Value>, sizes: Option<&Value>, how: Resize) -> Value {
-        let node = self.node("Resize").arg(x).maybe(None).maybe(scales);
-        let node = if let Some(sizes) = sizes { node.arg(sizes) } else { node };
+    pub(crate) fn resize(&mut self, x: &Value, sizes: &Value, how: Resize) -> Value {
+        let node = self.node("Resize").arg(x).maybe(None).maybe(None).arg(sizes);
         let node = node.string("mode", how.mode).string("coordinate_transformation_mode", how.coordinates);
         let node = if how.mode == "nearest" { node.string("nearest_mode", how.nearest) } else { node };
         node.out(x.element())
