@@ -173,14 +173,16 @@ fn to_number(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Feature> {
 
 fn to_dictionary(name: &str, key: KeyKind, value: &Bound<'_, PyAny>) -> PyResult<Dictionary> {
     let dict = value.cast::<PyDict>().map_err(|_| wrong(name, "a dict", value))?;
+    let words = || dict.iter().map(|(k, v)| Ok((k.extract()?, v.extract()?))).collect::<PyResult<_>>();
+    let numbers = || dict.iter().map(|(k, v)| Ok((k.extract()?, v.extract()?))).collect::<PyResult<_>>();
     match key {
-        KeyKind::String => {
-            let entries: PyResult<_> = dict.iter().map(|(k, v)| Ok((k.extract()?, v.extract()?))).collect();
-            entries.map(Dictionary::Strings).map_err(|_| wrong(name, "a dict from str to numbers", value))
-        }
+        // coremltools declares the keys of a dictionary as words where they are numbers, and Core ML takes both.
+        KeyKind::String => words()
+            .map(Dictionary::Strings)
+            .or_else(|_| numbers().map(Dictionary::Int64s))
+            .map_err(|_| wrong(name, "a dict from str to numbers", value)),
         KeyKind::Int64 => {
-            let entries: PyResult<_> = dict.iter().map(|(k, v)| Ok((k.extract()?, v.extract()?))).collect();
-            entries.map(Dictionary::Int64s).map_err(|_| wrong(name, "a dict from int to numbers", value))
+            numbers().map(Dictionary::Int64s).map_err(|_| wrong(name, "a dict from int to numbers", value))
         }
     }
 }

@@ -12,6 +12,7 @@ import ane
 ROOT = Path(__file__).resolve().parents[3]
 DIGITS = ROOT / "examples" / "digits"
 FIXTURES = ROOT / "crates" / "coreml-onnx" / "tests"
+CLASSIC = ROOT / "crates" / "coreml-classic" / "tests" / "classic"
 
 #: Engines that work here, by name.
 ENGINES = list(dict.fromkeys(engine.name for engine in ane.engines() if engine.status != "unusable"))

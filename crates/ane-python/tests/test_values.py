@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import op_model
+from conftest import CLASSIC, op_model
 
 import ane
 
@@ -38,6 +38,17 @@ def test_layouts_and_lists(floats):
     read_only.flags.writeable = False
     for value in (big_endian, strided, x[::-1][::-1], read_only, x.tolist(), tuple(x), [np.float64(v) for v in x]):
         np.testing.assert_array_equal(relu(floats, value), x)
+
+
+def test_keys_may_be_numbers_where_words_are_declared():
+    folder = CLASSIC / "trained" / "pipeline_of_numbers_as_keys"
+    model = ane.Model(folder / "model.mlmodel")
+    (feature,) = model.schema.inputs
+    (label, _) = model.predict({feature.name: {3: 1, 17: 1.0}}).values()
+    assert label in (0, 1)
+    for wrong in ({3: "a"}, {None: 1}, [3]):
+        with pytest.raises(ane.InvalidShape, match="takes a dict"):
+            model.predict({feature.name: wrong})
 
 
 def test_outputs_are_the_caller_s(floats):
