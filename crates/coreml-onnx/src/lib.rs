@@ -21,7 +21,7 @@ pub use error::{LowerError, UnsupportedOp};
 pub use layers::network_input;
 pub use lower::ops;
 pub use onnx::{Element, Node, OnnxModel, Port, Storage, Weight};
-pub use plan::{Certainty, InferredValue, MemoryPlan, PlannedTensor, Role};
+pub use plan::{Certainty, InferredValue, MemoryPlan, OpCost, PlannedTensor, Role};
 
 /// What to lower, and how.
 #[derive(Clone, Debug, Default)]

@@ -99,6 +99,8 @@ pub(crate) struct OnnxBuilder {
     /// Values that became outputs, by their inner names.
     moved: HashMap<Rc<str>, String>,
     made: HashMap<(Element, Vec<usize>, Bytes), Value>,
+    /// The operations that nodes of other names belong to.
+    origins: HashMap<String, String>,
     /// Whether the engine lacks an fp16 type.
     without_fp16: bool,
     /// Name of the operation that is being lowered and index of its first node in the innermost graph.
@@ -120,6 +122,7 @@ impl OnnxBuilder {
             initializers: Vec::new(),
             weights: Vec::new(),
             names: HashMap::new(),
+            origins: HashMap::new(),
             node_names: HashMap::new(),
             written: HashMap::new(),
             shared: HashMap::new(),
@@ -171,6 +174,9 @@ impl OnnxBuilder {
         for i in first..last {
             let name = if i + 1 == last { op.clone() } else { format!("{op}/{}", self.nodes()[i].op_type) };
             let name = self.fresh_node(self.graphs.len(), name);
+            if name != op {
+                self.origins.insert(name.clone(), op.clone());
+            }
             self.nodes()[i].name = name;
         }
         // Results get their names now, so what was made here is no longer known by the name that stands in `undo`.
@@ -301,7 +307,7 @@ impl OnnxBuilder {
             output: infos,
         };
         let declared = self.declared.into_iter().map(|(name, dims)| (name.to_string(), dims)).collect();
-        OnnxModel { graph, inputs: self.inputs, outputs: ports, weights: self.weights, declared }
+        OnnxModel { graph, inputs: self.inputs, outputs: ports, weights: self.weights, declared, origins: self.origins }
     }
 
     pub(super) fn without_fp16(&self) -> bool {

@@ -28,6 +28,8 @@ pub struct OnnxModel {
     pub(crate) weights: Vec<Weight>,
     /// Dimensions that the Core ML model declares, by the names of values; `None` where open. They do not always hold.
     pub(crate) declared: HashMap<String, Vec<Option<usize>>>,
+    /// The Core ML operation or layer that a node belongs to, by the node's name, where it has another name.
+    pub(crate) origins: HashMap<String, String>,
 }
 
 /// An input or output of the graph.
@@ -142,6 +144,11 @@ impl OnnxModel {
         let mut counts = BTreeMap::new();
         self.graph.histogram(&mut counts);
         counts
+    }
+
+    /// The name of the Core ML operation or layer that the node of this name belongs to.
+    pub fn origin<'a>(&'a self, node: &'a str) -> &'a str {
+        self.origins.get(node).map_or(node, String::as_str)
     }
 
     /// Every node, nested graphs included, for an engine to look at before it takes the model.

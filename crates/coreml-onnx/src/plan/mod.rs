@@ -20,6 +20,7 @@
 //! (`tools/check_plan.py peaks`); the ninth takes 1.4 times it, for its layouts. rten has other kernels and rules: it
 //! took 0.35 to 3 times the plan.
 
+mod cost;
 mod fact;
 mod infer;
 mod liveness;
@@ -27,6 +28,7 @@ mod ops;
 mod reader;
 mod steps;
 
+pub use cost::OpCost;
 pub use fact::Certainty;
 
 use crate::onnx::{Element, OnnxModel, Port};

@@ -1,71 +1,79 @@
 //! Element by element: results have the shape of the operands, broadcast.
 
-use super::{Inferred, Operands, Operator, one};
+use super::{Inferred, Operands, Operator, elements, one};
 use crate::{
     Element,
     plan::fact::{Certainty, Fact, MAX_NUMBERS, as_element, count},
 };
 
 pub(super) const OPS: &[Operator] = &[
-    Operator::new("Abs", |op| number(op, f64::abs)),
-    Operator::new("Acos", same),
-    Operator::new("Acosh", same),
-    Operator::new("Add", |op| arithmetic(op, |x, y| x + y)),
-    Operator::new("And", |op| compare(op, |x, y| x != 0.0 && y != 0.0)),
-    Operator::new("Asin", same),
-    Operator::new("Asinh", same),
-    Operator::new("Atan", same),
-    Operator::new("Atanh", same),
-    Operator::new("BatchNormalization", same),
+    each("Abs", |op| number(op, f64::abs)),
+    each("Acos", same),
+    each("Acosh", same),
+    each("Add", |op| arithmetic(op, |x, y| x + y)),
+    each("And", |op| compare(op, |x, y| x != 0.0 && y != 0.0)),
+    each("Asin", same),
+    each("Asinh", same),
+    each("Atan", same),
+    each("Atanh", same),
+    each("BatchNormalization", same).flops(|_, results| elements(results.first()).saturating_mul(2)),
     Operator::new("Cast", cast).in_place(),
-    Operator::new("Ceil", |op| number(op, f64::ceil)),
-    Operator::new("Clip", clip).in_place(),
-    Operator::new("Cos", same),
-    Operator::new("Cosh", same),
-    Operator::new("CumSum", same),
-    Operator::new("Div", |op| falling(op, |x, y| x / y)),
-    Operator::new("Elu", same).in_place(),
-    Operator::new("Equal", |op| compare(op, |x, y| x == y)),
-    Operator::new("Erf", same),
-    Operator::new("Exp", same),
-    Operator::new("Floor", |op| number(op, f64::floor)),
-    Operator::new("Gelu", same),
-    Operator::new("Greater", |op| compare(op, |x, y| x > y)),
-    Operator::new("GreaterOrEqual", |op| compare(op, |x, y| x >= y)),
-    Operator::new("HardSigmoid", same).in_place(),
-    Operator::new("InstanceNormalization", same),
-    Operator::new("LRN", same).workspace(lrn_workspace),
-    Operator::new("LayerNormalization", same),
-    Operator::new("LeakyRelu", same).in_place(),
-    Operator::new("Less", |op| compare(op, |x, y| x < y)),
-    Operator::new("LessOrEqual", |op| compare(op, |x, y| x <= y)),
-    Operator::new("Log", same),
-    Operator::new("Max", |op| arithmetic(op, f64::max)),
-    Operator::new("Min", |op| arithmetic(op, f64::min)),
-    Operator::new("Mod", |op| falling(op, |x, y| x - y * (x / y).floor())),
-    Operator::new("Mul", |op| arithmetic(op, |x, y| x * y)),
-    Operator::new("Neg", negated),
-    Operator::new("Not", |op| number(op, |x| if x == 0.0 { 1.0 } else { 0.0 })),
-    Operator::new("Or", |op| compare(op, |x, y| x != 0.0 || y != 0.0)),
-    Operator::new("PRelu", |op| arithmetic(op, |x, y| if x < 0.0 { x * y } else { x })),
-    Operator::new("Pow", |op| arithmetic(op, f64::powf)),
-    Operator::new("Reciprocal", same),
-    Operator::new("Relu", |op| number(op, |x| x.max(0.0))).in_place(),
-    Operator::new("Round", |op| number(op, f64::round_ties_even)),
-    Operator::new("Sigmoid", same).in_place(),
-    Operator::new("Sin", same),
-    Operator::new("Sinh", same),
-    Operator::new("Softmax", same).in_place().workspace(softmax_workspace),
-    Operator::new("Softplus", same).in_place(),
-    Operator::new("Softsign", same).in_place(),
-    Operator::new("Sqrt", |op| number(op, f64::sqrt)),
-    Operator::new("Sub", |op| falling(op, |x, y| x - y)),
-    Operator::new("Tan", same),
-    Operator::new("Tanh", same).in_place(),
+    each("Ceil", |op| number(op, f64::ceil)),
+    each("Clip", clip).in_place(),
+    each("Cos", same),
+    each("Cosh", same),
+    each("CumSum", same),
+    each("Div", |op| falling(op, |x, y| x / y)),
+    each("Elu", same).in_place(),
+    each("Equal", |op| compare(op, |x, y| x == y)),
+    each("Erf", same),
+    each("Exp", same),
+    each("Floor", |op| number(op, f64::floor)),
+    each("Gelu", same),
+    each("Greater", |op| compare(op, |x, y| x > y)),
+    each("GreaterOrEqual", |op| compare(op, |x, y| x >= y)),
+    each("HardSigmoid", same).in_place(),
+    each("InstanceNormalization", same).flops(|_, results| elements(results.first()).saturating_mul(8)),
+    each("LRN", same).workspace(lrn_workspace).flops(lrn_flops),
+    each("LayerNormalization", same).flops(|_, results| elements(results.first()).saturating_mul(8)),
+    each("LeakyRelu", same).in_place(),
+    each("Less", |op| compare(op, |x, y| x < y)),
+    each("LessOrEqual", |op| compare(op, |x, y| x <= y)),
+    each("Log", same),
+    each("Max", |op| arithmetic(op, f64::max)),
+    each("Min", |op| arithmetic(op, f64::min)),
+    each("Mod", |op| falling(op, |x, y| x - y * (x / y).floor())),
+    each("Mul", |op| arithmetic(op, |x, y| x * y)),
+    each("Neg", negated),
+    each("Not", |op| number(op, |x| if x == 0.0 { 1.0 } else { 0.0 })),
+    each("Or", |op| compare(op, |x, y| x != 0.0 || y != 0.0)),
+    each("PRelu", |op| arithmetic(op, |x, y| if x < 0.0 { x * y } else { x })),
+    each("Pow", |op| arithmetic(op, f64::powf)),
+    each("Reciprocal", same),
+    each("Relu", |op| number(op, |x| x.max(0.0))).in_place(),
+    each("Round", |op| number(op, f64::round_ties_even)),
+    each("Sigmoid", same).in_place(),
+    each("Sin", same),
+    each("Sinh", same),
+    each("Softmax", same)
+        .in_place()
+        .workspace(softmax_workspace)
+        .flops(|_, results| elements(results.first()).saturating_mul(5)),
+    each("Softplus", same).in_place(),
+    each("Softsign", same).in_place(),
+    each("Sqrt", |op| number(op, f64::sqrt)),
+    each("Sub", |op| falling(op, |x, y| x - y)),
+    each("Tan", same),
+    each("Tanh", same).in_place(),
     Operator::new("Trilu", same).in_place(),
     Operator::new("Where", select).workspace(select_workspace),
-    Operator::new("Xor", |op| compare(op, |x, y| (x != 0.0) != (y != 0.0))),
+    each("Xor", |op| compare(op, |x, y| (x != 0.0) != (y != 0.0))),
 ];
+
+/// One operation for each element of the result.
+const fn each(onnx: &'static str, infer: fn(&Operands<'_>) -> Inferred) -> Operator {
+    Operator::new(onnx, infer).flops(|_, results| elements(results.first()))
+}
 
 /// The first operand's shape and type.
 fn same(op: &Operands<'_>) -> Inferred {
@@ -200,6 +208,12 @@ fn select_workspace(_: &Operands<'_>, results: &[Fact]) -> usize {
 }
 
 /// The scale of each element, and the squares of one image with a border of zeros in between the channels' ends.
+/// A square of each neighbour and their sum, a power and a quotient.
+fn lrn_flops(op: &Operands<'_>, results: &[Fact]) -> u64 {
+    let neighbours = u64::try_from(op.int("size").unwrap_or(1)).unwrap_or(1);
+    elements(results.first()).saturating_mul(neighbours.saturating_mul(2).saturating_add(4))
+}
+
 fn lrn_workspace(op: &Operands<'_>, results: &[Fact]) -> usize {
     let (Some([_, channels, space @ ..]), Some(result)) = (op.shape(0), results.first()) else { return 0 };
     let window = usize::try_from(op.int("size").unwrap_or(1)).unwrap_or(1);

@@ -11,7 +11,10 @@ mod reduction;
 mod shape;
 mod window;
 
-use super::{fact::Fact, reader::Operands};
+use super::{
+    fact::{Fact, count},
+    reader::Operands,
+};
 
 /// What is known of a node's results; `None` where nothing is.
 type Inferred = Option<Vec<Fact>>;
@@ -26,6 +29,9 @@ pub(super) struct Operator {
     pub(super) place: Place,
     /// Bytes that the kernel takes while it runs, beside its results.
     pub(super) workspace: fn(&Operands<'_>, &[Fact]) -> usize,
+    /// Floating-point operations, from the operands and the results: a multiplication and an addition are two, any
+    /// function of one number is one, and what only moves numbers is none.
+    pub(super) flops: fn(&Operands<'_>, &[Fact]) -> u64,
 }
 
 /// Where a result goes.
@@ -41,7 +47,7 @@ pub(super) enum Place {
 
 impl Operator {
     const fn new(onnx: &'static str, infer: fn(&Operands<'_>) -> Inferred) -> Operator {
-        Operator { onnx, infer, place: Place::Fresh, workspace: |_, _| 0 }
+        Operator { onnx, infer, place: Place::Fresh, workspace: |_, _| 0, flops: |_, _| 0 }
     }
 
     const fn in_place(self) -> Operator {
@@ -55,6 +61,15 @@ impl Operator {
     const fn workspace(self, workspace: fn(&Operands<'_>, &[Fact]) -> usize) -> Operator {
         Operator { workspace, ..self }
     }
+
+    const fn flops(self, flops: fn(&Operands<'_>, &[Fact]) -> u64) -> Operator {
+        Operator { flops, ..self }
+    }
+}
+
+/// The elements of a value; 0 where nothing is known.
+fn elements(fact: Option<&Fact>) -> u64 {
+    fact.and_then(|fact| fact.shape.as_deref()).map_or(0, |shape| count(shape) as u64)
 }
 
 /// The families. Within each, operators are sorted by name.

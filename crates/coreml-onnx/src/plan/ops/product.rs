@@ -1,10 +1,14 @@
 //! Products of matrices.
 
-use super::{Inferred, Operands, Operator, elementwise::broadcast, one};
+use std::collections::BTreeMap;
+
+use super::{Inferred, Operands, Operator, elements, elementwise::broadcast, one};
 use crate::plan::fact::Fact;
 
-pub(super) const OPS: &[Operator] =
-    &[Operator::new("Einsum", einsum).workspace(einsum_workspace), Operator::new("MatMul", mat_mul)];
+pub(super) const OPS: &[Operator] = &[
+    Operator::new("Einsum", einsum).workspace(einsum_workspace).flops(einsum_flops),
+    Operator::new("MatMul", mat_mul).flops(mat_mul_flops),
+];
 
 fn mat_mul(op: &Operands<'_>) -> Inferred {
     let (x, y) = (op.shape(0)?, op.shape(1)?);
@@ -23,6 +27,25 @@ fn mat_mul(op: &Operands<'_>) -> Inferred {
     shape.extend(rows);
     shape.extend(columns);
     one(Fact::new(op.element(0)?, shape))
+}
+
+/// A product and a sum for each result and each place of the inner axis.
+fn mat_mul_flops(op: &Operands<'_>, results: &[Fact]) -> u64 {
+    let inner = op.shape(0).and_then(|shape| shape.last().copied()).unwrap_or(0) as u64;
+    elements(results.first()).saturating_mul(inner).saturating_mul(2)
+}
+
+/// A product and a sum for every place of every letter.
+fn einsum_flops(op: &Operands<'_>, _: &[Fact]) -> u64 {
+    let Some((operands, _)) = op.string("equation").and_then(|equation| equation.split_once("->")) else { return 0 };
+    let terms = operands.split(',').zip(op.inputs());
+    let sizes = terms.flat_map(|(term, fact)| term.trim().chars().zip(fact.shape.iter().flatten()));
+    let mut largest = BTreeMap::new();
+    for (letter, &size) in sizes {
+        let known = largest.entry(letter).or_insert(size);
+        *known = size.max(*known);
+    }
+    largest.values().fold(2u64, |all, &size| all.saturating_mul(size as u64))
 }
 
 fn einsum(op: &Operands<'_>) -> Inferred {

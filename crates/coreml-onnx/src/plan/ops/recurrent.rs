@@ -4,9 +4,9 @@ use super::{Inferred, Operands, Operator};
 use crate::plan::fact::{Fact, count};
 
 pub(super) const OPS: &[Operator] = &[
-    Operator::new("GRU", recurrent).workspace(gru_workspace),
-    Operator::new("LSTM", recurrent).workspace(lstm_workspace),
-    Operator::new("RNN", recurrent).workspace(rnn_workspace),
+    Operator::new("GRU", recurrent).workspace(gru_workspace).flops(|op, _| flops(op, 3)),
+    Operator::new("LSTM", recurrent).workspace(lstm_workspace).flops(|op, _| flops(op, 4)),
+    Operator::new("RNN", recurrent).workspace(rnn_workspace).flops(|op, _| flops(op, 1)),
 ];
 
 /// What a recurrent operator computes on.
@@ -35,6 +35,13 @@ impl Net {
         let turned = if reverse { count(&[steps, batch, input.saturating_add(hidden)]) } else { 0 };
         gates.saturating_add(states).saturating_add(turned).saturating_mul(element)
     }
+}
+
+/// Two products with the weights of each gate and step, and two operations on each gate's sums.
+fn flops(op: &Operands<'_>, gates: usize) -> u64 {
+    let Some(Net { steps, batch, input, hidden, directions, .. }) = Net::of(op) else { return 0 };
+    let inner = input.saturating_add(hidden).saturating_add(1);
+    count(&[2, directions, steps, batch, gates, hidden, inner]) as u64
 }
 
 /// All hidden states, the last one and, of an LSTM, the last cell.

@@ -1,6 +1,6 @@
 //! Reductions.
 
-use super::{Inferred, Operands, Operator, one};
+use super::{Inferred, Operands, Operator, elements, one};
 use crate::{
     Element,
     plan::{
@@ -10,19 +10,24 @@ use crate::{
 };
 
 pub(super) const OPS: &[Operator] = &[
-    Operator::new("ArgMax", arg),
-    Operator::new("ArgMin", arg),
-    Operator::new("ReduceL1", reduce),
-    Operator::new("ReduceL2", reduce),
-    Operator::new("ReduceLogSum", reduce),
-    Operator::new("ReduceLogSumExp", reduce),
-    Operator::new("ReduceMax", |op| folded(op, f64::max)),
-    Operator::new("ReduceMean", reduce),
-    Operator::new("ReduceMin", |op| folded(op, f64::min)),
-    Operator::new("ReduceProd", |op| folded(op, |x, y| x * y)),
-    Operator::new("ReduceSum", |op| folded(op, |x, y| x + y)),
-    Operator::new("ReduceSumSquare", reduce),
+    each("ArgMax", arg),
+    each("ArgMin", arg),
+    each("ReduceL1", reduce),
+    each("ReduceL2", reduce).flops(|op, _| elements(op.input(0)).saturating_mul(2)),
+    each("ReduceLogSum", reduce),
+    each("ReduceLogSumExp", reduce).flops(|op, _| elements(op.input(0)).saturating_mul(3)),
+    each("ReduceMax", |op| folded(op, f64::max)),
+    each("ReduceMean", reduce),
+    each("ReduceMin", |op| folded(op, f64::min)),
+    each("ReduceProd", |op| folded(op, |x, y| x * y)),
+    each("ReduceSum", |op| folded(op, |x, y| x + y)),
+    each("ReduceSumSquare", reduce).flops(|op, _| elements(op.input(0)).saturating_mul(2)),
 ];
+
+/// One operation for each element that is reduced.
+const fn each(onnx: &'static str, infer: fn(&Operands<'_>) -> Inferred) -> Operator {
+    Operator::new(onnx, infer).flops(|op, _| elements(op.input(0)))
+}
 
 fn reduce(op: &Operands<'_>) -> Inferred {
     let from = op.shape(0)?;

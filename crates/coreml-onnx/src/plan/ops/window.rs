@@ -1,16 +1,16 @@
 //! Convolutions, pooling and resizing.
 
-use super::{Inferred, Operands, Operator, one};
+use super::{Inferred, Operands, Operator, elements, one};
 use crate::plan::fact::{Fact, count};
 
 pub(super) const OPS: &[Operator] = &[
-    Operator::new("AveragePool", pool),
-    Operator::new("Conv", conv).workspace(conv_workspace),
-    Operator::new("ConvTranspose", conv_transpose).workspace(conv_transpose_workspace),
-    Operator::new("GlobalAveragePool", global_pool),
-    Operator::new("GlobalMaxPool", global_pool),
-    Operator::new("MaxPool", pool),
-    Operator::new("Resize", resize),
+    Operator::new("AveragePool", pool).flops(pool_flops),
+    Operator::new("Conv", conv).workspace(conv_workspace).flops(conv_flops),
+    Operator::new("ConvTranspose", conv_transpose).workspace(conv_transpose_workspace).flops(conv_transpose_flops),
+    Operator::new("GlobalAveragePool", global_pool).flops(|op, _| elements(op.input(0))),
+    Operator::new("GlobalMaxPool", global_pool).flops(|op, _| elements(op.input(0))),
+    Operator::new("MaxPool", pool).flops(pool_flops),
+    Operator::new("Resize", resize).flops(resize_flops),
 ];
 
 /// What a window does along one axis.
@@ -74,6 +74,31 @@ fn is_same(op: &Operands<'_>) -> bool {
 fn windowed(op: &Operands<'_>, space: &[usize], ceil: bool) -> Option<Vec<usize>> {
     let places = |(axis, &size): (usize, &usize)| Window::along(op, axis, space.len())?.places(size, is_same(op), ceil);
     space.iter().enumerate().map(places).collect()
+}
+
+/// A product and a sum for each result and weight of its filter, and the bias.
+fn conv_flops(op: &Operands<'_>, results: &[Fact]) -> u64 {
+    let filter = op.shape(1).map_or(0, |shape| count(shape.get(1..).unwrap_or_default())) as u64;
+    let bias = u64::from(op.input(2).is_some());
+    elements(results.first()).saturating_mul(filter.saturating_mul(2).saturating_add(bias))
+}
+
+/// A product and a sum for each element and weight of its filters, and the bias of each result.
+fn conv_transpose_flops(op: &Operands<'_>, results: &[Fact]) -> u64 {
+    let filter = op.shape(1).map_or(0, |shape| count(shape.get(1..).unwrap_or_default())) as u64;
+    let bias = if op.input(2).is_some() { elements(results.first()) } else { 0 };
+    elements(op.input(0)).saturating_mul(filter).saturating_mul(2).saturating_add(bias)
+}
+
+/// One operation for each result and place of its window.
+fn pool_flops(op: &Operands<'_>, results: &[Fact]) -> u64 {
+    let window = op.ints("kernel_shape").iter().fold(1u64, |n, &k| n.saturating_mul(u64::try_from(k).unwrap_or(1)));
+    elements(results.first()).saturating_mul(window)
+}
+
+/// Three operations for each result and axis between two neighbours.
+fn resize_flops(op: &Operands<'_>, results: &[Fact]) -> u64 {
+    if op.string("mode") == Some("nearest") { 0 } else { elements(results.first()).saturating_mul(6) }
 }
 
 fn conv(op: &Operands<'_>) -> Inferred {
