@@ -115,3 +115,37 @@ fn every_error_has_a_cause() {
     }
     assert_eq!(service.manager.list_models().len(), 2, "nothing is left of what failed");
 }
+
+/// A model of the type with this field number in `Model.proto`, with nothing in it.
+#[cfg(not(target_vendor = "apple"))]
+fn check_closed(number: u32, expected: &str) {
+    let mut tag = number << 3 | 2;
+    let mut bytes = vec![8, 4, 18, 0];
+    while tag > 127 {
+        bytes.push(tag as u8 | 128);
+        tag >>= 7;
+    }
+    bytes.extend([tag as u8, 0]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("closed.mlmodel");
+    fs::write(&path, bytes).unwrap();
+    let error = CoreMlModel::load(&path, &LoadOptions::default()).unwrap_err();
+    assert!(matches!(error, ANEError::CompilationFailed(_)), "{error}");
+    assert_eq!(error.to_string(), format!("{}: it is a {expected}; it runs on Apple's systems alone", path.display()));
+}
+
+#[test]
+#[cfg(not(target_vendor = "apple"))]
+fn what_only_apple_can_read_is_named() {
+    let language = "whose parameters only Apple's Natural Language framework can read";
+    let sound = "whose parameters are part of Apple's Sound Analysis framework and not of the file";
+    check_closed(2000, &format!("text classifier model, {language}"));
+    check_closed(2001, &format!("word tagger model, {language}"));
+    let vision = "whose parameters are part of Apple's Vision framework and not of the file";
+    check_closed(2002, &format!("vision feature print model, {vision}"));
+    check_closed(2003, &format!("sound analysis preprocessing model, {sound}"));
+    check_closed(2004, &format!("gazetteer model, {language}"));
+    check_closed(2005, &format!("word embedding model, {language}"));
+    check_closed(2006, &format!("audio feature print model, {sound}"));
+    check_closed(555, "custom model, whose code is in an app and not in the file");
+}

@@ -144,7 +144,7 @@ fn closed(kind: &str) -> String {
         "serializedModel" => "of a type that its file does not tell",
         _ => "which is not documented well enough to be run elsewhere",
     };
-    format!("it is a {} model, {why}; it runs on Apple's systems alone", spaced(kind))
+    format!("it is a {} model, {why}; it runs on Apple's systems alone", spaced(kind.trim_end_matches("Model")))
 }
 
 /// `treeEnsembleRegressor` as a person writes it: `tree ensemble regressor`.
