@@ -140,15 +140,23 @@ def test_what_does_not_load_is_told_by_predict():
 def test_flexible_sizes_are_scaled_as_fixed_ones(upsample, factor):
     aligned = {"align_corners": False} if upsample is mb.upsample_bilinear else {}
     scale = {"scale_factor_height": factor, "scale_factor_width": factor}
-    made = [program(shape, lambda x: upsample(x=x, **scale, **aligned)) for shape in ((1, 1, 7, 22), (1, 1, 7, any_size()))]
+    length = ct.RangeDim(1, 50, default=22)
+    flexible = {"inputs": [ct.TensorType("x", shape=(1, 1, 7, length))], "minimum_deployment_target": ct.target.iOS16}
+    made = [
+        program((1, 1, 7, 22), lambda x: upsample(x=x, **scale, **aligned)),
+        program((1, 1, 7, any_size()), lambda x: upsample(x=x, **scale, **aligned), **flexible),
+    ]
     x = np.random.default_rng(0).normal(size=(1, 1, 7, 22)).astype(np.float32)
     fixed, flexible = (list(model.predict({"x": x}).values())[0] for model in made)
     np.testing.assert_allclose(flexible, fixed, 1e-5)
 
 
-@pytest.mark.parametrize("index, validate", [(7, False), (7, True), (-1, True)])
+# coremltools adds the size to indices below 0, so that -3 of 2 is -1.
+@pytest.mark.parametrize("index, validate", [(7, False), (7, True), (-3, True)])
 def test_a_failed_prediction_has_core_mls_words(index, validate):
-    @mb.program(input_specs=[mb.TensorSpec(shape=(2,)), mb.TensorSpec(shape=(1,), dtype=types.int32)])
+    specs = [mb.TensorSpec(shape=(2,)), mb.TensorSpec(shape=(1,), dtype=types.int32)]
+
+    @mb.program(input_specs=specs, opset_version=ct.target.iOS17)
     def made(x, at):
         return mb.gather(x=x, indices=at, axis=0, validate_indices=validate, name="y")
 
