@@ -101,6 +101,8 @@ pub(crate) struct OnnxBuilder {
     made: HashMap<(Element, Vec<usize>, Bytes), Value>,
     /// The operations that nodes of other names belong to.
     origins: HashMap<String, String>,
+    /// Values by the model's names, where the graph has others.
+    values: HashMap<String, Rc<str>>,
     /// Whether the engine lacks an fp16 type.
     without_fp16: bool,
     /// Name of the operation that is being lowered and index of its first node in the innermost graph.
@@ -123,6 +125,7 @@ impl OnnxBuilder {
             weights: Vec::new(),
             names: HashMap::new(),
             origins: HashMap::new(),
+            values: HashMap::new(),
             node_names: HashMap::new(),
             written: HashMap::new(),
             shared: HashMap::new(),
@@ -186,7 +189,12 @@ impl OnnxBuilder {
                 self.undo.remove(&name);
             }
         }
-        results.into_iter().zip(names).map(|(value, name)| self.rename(value, name, first)).collect()
+        let results: Vec<Value> =
+            results.into_iter().zip(names).map(|(value, name)| self.rename(value, name, first)).collect();
+        for (value, name) in results.iter().zip(names).filter(|(value, name)| *value.name != ***name) {
+            self.values.insert((*name).to_owned(), value.name.clone());
+        }
+        results
     }
 
     /// Whether a node from `first` on makes a value.
@@ -307,7 +315,23 @@ impl OnnxBuilder {
             output: infos,
         };
         let declared = self.declared.into_iter().map(|(name, dims)| (name.to_string(), dims)).collect();
-        OnnxModel { graph, inputs: self.inputs, outputs: ports, weights: self.weights, declared, origins: self.origins }
+        // An output has its own name at last, whoever knew the value by another.
+        let moved = &self.moved;
+        let last = |name: &Rc<str>| moved.get(name).cloned().unwrap_or_else(|| name.to_string());
+        let mut values: HashMap<String, String> =
+            self.values.iter().map(|(name, value)| (name.clone(), last(value))).collect();
+        for (name, port) in moved {
+            values.entry(name.to_string()).or_insert_with(|| port.clone());
+        }
+        OnnxModel {
+            graph,
+            inputs: self.inputs,
+            outputs: ports,
+            weights: self.weights,
+            declared,
+            origins: self.origins,
+            values,
+        }
     }
 
     pub(super) fn without_fp16(&self) -> bool {

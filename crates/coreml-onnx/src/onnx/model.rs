@@ -30,6 +30,8 @@ pub struct OnnxModel {
     pub(crate) declared: HashMap<String, Vec<Option<usize>>>,
     /// The Core ML operation or layer that a node belongs to, by the node's name, where it has another name.
     pub(crate) origins: HashMap<String, String>,
+    /// The value of the graph that has a value of the Core ML model, by the latter's name, where it has another name.
+    pub(crate) values: HashMap<String, String>,
 }
 
 /// An input or output of the graph.
@@ -149,6 +151,12 @@ impl OnnxModel {
     /// The name of the Core ML operation or layer that the node of this name belongs to.
     pub fn origin<'a>(&'a self, node: &'a str) -> &'a str {
         self.origins.get(node).map_or(node, String::as_str)
+    }
+
+    /// The value of the graph that has the result of this name in the Core ML model. What no output needs is in no graph.
+    /// Where several layers of a network write a blob of one name, the last one's.
+    pub fn value<'a>(&'a self, name: &'a str) -> &'a str {
+        self.values.get(name).map_or(name, String::as_str)
     }
 
     /// Every node, nested graphs included, for an engine to look at before it takes the model.

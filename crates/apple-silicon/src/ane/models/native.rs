@@ -83,7 +83,7 @@ pub(super) fn precision(model: &Model, obstacles: &[Obstacle], options: &LoadOpt
         // Layers have no types: the Neural Engine and the GPU compute in fp16, and the CPU in fp32.
         ModelKind::NeuralNetwork(_) if options.compute_units == ComputeUnits::Cpu => Precision::Fp32,
         ModelKind::NeuralNetwork(_) => Precision::Fp16,
-        ModelKind::Program(_) if obstacles.iter().any(|obstacle| obstacle.rule == "D1") => Precision::Fp32,
+        ModelKind::Program(_) if obstacles.iter().any(|obstacle| obstacle.rule == "ANE001") => Precision::Fp32,
         ModelKind::Program(_) => Precision::Fp16,
         ModelKind::Classic(_) | ModelKind::Pipeline(_) | ModelKind::Compiled(_) | ModelKind::Other(_) => {
             options.precision.unwrap_or(Precision::Fp32)
