@@ -33,8 +33,8 @@ pub struct LowerOptions {
     pub half_io: bool,
     /// The engine has no fp16 type: where the program casts to fp16, round by arithmetic instead.
     pub without_fp16: bool,
-    /// Round every floating-point input and every operation's result to fp16, as the Neural Engine does. Shows what half
-    /// precision does to a model's numbers; weights stay as they are stored.
+    /// Round every floating-point input, every operation's result and a program's fp32 constants to fp16, as the Neural
+    /// Engine has them. Shows what half precision does to a model's numbers; weights of layers stay as they are stored.
     pub round_to_fp16: bool,
 }
 

@@ -88,7 +88,7 @@ pub(super) const RULES: &[Rule] = &[
         advice: "keep one layout through the model",
         source: "Apple, Deploying Transformers on the Apple Neural Engine; neural_engine_rules.md",
         example: "transpose(perm=[0, 2, 1]) copies; transpose(perm=[1, 0, 2]) does not.",
-        find: Find::Op(|subject, op| last_axis_moved(subject, op)),
+        find: Find::Op(last_axis_moved),
     },
     Rule {
         id: "ANE039",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coreml_format::{
-    DType,
+    DType, Tensor,
     mil::{self, Block, Op},
 };
 
@@ -38,8 +38,10 @@ fn constant<'a>(to: &mut Lowerer<'a>, op: &'a Op) -> Result<(), Fault> {
     let entry = match value {
         mil::Value::Tensor(tensor) => match Element::carrier(tensor.dtype()) {
             Some(element) => {
-                let weight = to.onnx.weight(&out.name, element, Arc::new(Source::Stored(tensor.clone())));
-                Entry::Value(weight.with_half(tensor.dtype() == DType::Float16))
+                let tensor = if to.round_to_fp16 { halves(tensor) } else { tensor.clone() };
+                let half = tensor.dtype() == DType::Float16;
+                let weight = to.onnx.weight(&out.name, element, Arc::new(Source::Stored(tensor)));
+                Entry::Value(weight.with_half(half))
             }
             None => Entry::Constant(value),
         },
@@ -47,6 +49,16 @@ fn constant<'a>(to: &mut Lowerer<'a>, op: &'a Op) -> Result<(), Fault> {
     };
     to.scope.insert(&out.name, entry);
     Ok(())
+}
+
+/// A constant as a program in fp16 has it.
+fn halves(tensor: &Tensor) -> Tensor {
+    if tensor.dtype() != DType::Float32 {
+        return tensor.clone();
+    }
+    let numbers = tensor.bytes().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+    let halves: Vec<u8> = numbers.flat_map(|number| half::f16::from_f32(number).to_le_bytes()).collect();
+    Tensor::new(DType::Float16, tensor.shape().to_vec(), halves.into()).expect("as many elements as before")
 }
 
 fn classify<'a>(to: &mut Lowerer<'a>, op: &'a Op) -> Result<(), Fault> {

@@ -70,7 +70,7 @@ pub(super) struct Lowerer<'a> {
     /// How many nested graphs are open.
     pub(super) depth: usize,
     /// Whether results are rounded to fp16.
-    round_to_fp16: bool,
+    pub(super) round_to_fp16: bool,
 }
 
 /// A state on its way through the function.

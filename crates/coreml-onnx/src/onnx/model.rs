@@ -1,13 +1,16 @@
 //! The ONNX model that lowering gives.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
     Element, Weight,
-    pb::{EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto},
+    pb::{
+        EXTERNAL, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+        TensorTypeProto, TypeProto, ValueInfoProto,
+    },
 };
 
 /// The ONNX opset that we write, and the IR version that goes with it.
@@ -157,6 +160,26 @@ impl OnnxModel {
     /// Where several layers of a network write a blob of one name, the last one's.
     pub fn value<'a>(&'a self, name: &'a str) -> &'a str {
         self.values.get(name).map_or(name, String::as_str)
+    }
+
+    /// Gives values in the middle of the graph as outputs too, after the others: of these names those that the outermost graph
+    /// computes as fp32, in this order. What is an output already, or is in a nested graph, is left out.
+    pub fn show<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) -> Vec<&'n str> {
+        let made: HashSet<&str> = self.graph.node.iter().flat_map(|node| &node.output).map(String::as_str).collect();
+        let mut known: HashSet<&str> = self.outputs.iter().map(|port| port.name.as_str()).collect();
+        let floats: HashSet<String> = (self.inferred_values(&[]).into_iter())
+            .filter(|value| value.element == Element::F32)
+            .map(|value| value.name)
+            .collect();
+        let wanted = names.into_iter().filter(|name| made.contains(name) && floats.contains(*name));
+        let shown: Vec<&str> = wanted.filter(|name| known.insert(name)).collect();
+        for name in &shown {
+            let tensor_type = Some(TensorTypeProto { elem_type: Element::F32.number(), shape: None });
+            let info = ValueInfoProto { name: (*name).to_owned(), r#type: Some(TypeProto { tensor_type }) };
+            self.graph.output.push(info);
+            self.outputs.push(Port { name: (*name).to_owned(), element: Element::F32, dims: Vec::new() });
+        }
+        shown
     }
 
     /// Every node, nested graphs included, for an engine to look at before it takes the model.

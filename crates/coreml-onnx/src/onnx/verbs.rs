@@ -158,10 +158,11 @@ impl OnnxBuilder {
         let steps = self.binary("Div", x, &step);
         let whole = self.unary("Round", &steps);
         let rounded = self.binary("Mul", &whole, &step);
-        // What fp16 has no number for stays as it is, infinities among them.
+        // What fp16 has no number for is infinite there, or no number as before.
         let limit = self.scalar(65520.0, x);
         let inside = self.compare("Less", &size, &limit);
-        self.select(&inside, &rounded, x).with_half(true)
+        let outside = self.with_scalar("Mul", x, f32::INFINITY);
+        self.select(&inside, &rounded, &outside).with_half(true)
     }
 
     /// The distance between neighbours in fp16 at a size: 2^(exponent - 10), with -14 as the least exponent. A

@@ -255,7 +255,7 @@ impl CoreMlModel {
         Ok(CoreMlModel { obstacles, ..loaded })
     }
 
-    fn with_engine(
+    pub(super) fn with_engine(
         engine: &dyn Engine,
         choice: Choice,
         lowered: Lowered,

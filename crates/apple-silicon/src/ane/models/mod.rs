@@ -6,6 +6,7 @@ pub mod coreml_model;
 mod inputs;
 mod loaded;
 mod native;
+pub mod numerics;
 mod outputs;
 mod pipeline;
 pub mod plan;
