@@ -23,6 +23,7 @@ pub(crate) const TABLE: &str = "   0  done
    8  out of memory, or over a limit
    9  the engine is not available here
   10  an input is missing, unknown, or of the wrong kind, shape or type
+  11  `ane check` found what --fail-on names
  130  interrupted by Ctrl-C (143 by a request to terminate)";
 
 const OTHER: u8 = 1;
@@ -35,6 +36,12 @@ const TIMEOUT: u8 = 7;
 const LIMIT: u8 = 8;
 const ENGINE_UNAVAILABLE: u8 = 9;
 const INVALID_INPUT: u8 = 10;
+const FOUND: u8 = 11;
+
+/// What a check found that shall not be.
+#[derive(Debug, thiserror::Error)]
+#[error("the check found {0}")]
+pub(crate) struct Found(pub(crate) String);
 
 /// What this command finds wrong before the library is asked.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +92,8 @@ fn code(error: &anyhow::Error) -> u8 {
         Refusal::Input(_) => INVALID_INPUT,
     });
     let library = || error.chain().find_map(|e| e.downcast_ref::<ANEError>()).map(library_code);
-    refusal.or_else(library).unwrap_or(OTHER)
+    let found = || error.chain().find_map(|e| e.downcast_ref::<Found>()).map(|_| FOUND);
+    refusal.or_else(library).or_else(found).unwrap_or(OTHER)
 }
 
 fn library_code(error: &ANEError) -> u8 {

@@ -298,14 +298,14 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     (
         "ANE038",
         "puts the axis 1 last",
-        "x: fp16[2,3,4]\ny = transpose x=x perm=0,2,1 -> fp16[2,4,3]",
-        "x: fp16[2,3,4]\ny = transpose x=x perm=1,0,2 -> fp16[3,2,4]",
+        "x: fp16[20,30,40]\ny = transpose x=x perm=0,2,1 -> fp16[20,40,30]",
+        "x: fp16[20,30,40]\ny = transpose x=x perm=1,0,2 -> fp16[30,20,40]",
     ),
     (
         "ANE038",
-        "changes the last axis from 12 to 4",
-        "x: fp16[2,12]\ny = reshape x=x shape=2,3,4 -> fp16[2,3,4]",
-        "x: fp16[6,12]\ny = reshape x=x shape=2,3,12 -> fp16[2,3,12]",
+        "changes the last axis from 1200 to 40",
+        "x: fp16[20,1200]\ny = reshape x=x shape=20,30,40 -> fp16[20,30,40]",
+        "x: fp16[1,1280,1,1]\ny = reshape x=x shape=1,1280 -> fp16[1,1280]",
     ),
     (
         "ANE039",

@@ -1,11 +1,13 @@
 //! The command line: one file for each command.
 
+mod check;
 mod completions;
 mod engine;
 mod engines;
 mod export;
 mod inspect;
 mod probe;
+mod rule;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -15,7 +17,7 @@ use crate::{exit, terminal};
 /// Run Core ML models on any machine.
 ///
 /// Takes the files that apps ship (.mlpackage, .mlmodel), on Linux, Windows and macOS: runs them on ONNX Runtime or on
-/// the built-in engine rten, tells what is inside, and exports them to ONNX.
+/// the built-in engine rten, tells what is inside and what the Neural Engine would take of it, and exports them to ONNX.
 #[derive(Parser)]
 #[command(name = "ane", version, styles = terminal::HELP, max_term_width = 100, after_long_help = after_help())]
 #[command(arg_required_else_help = true, disable_help_subcommand = true)]
@@ -28,6 +30,8 @@ pub(crate) struct Cli {
 enum Command {
     Run(Box<run::Arguments>),
     Inspect(inspect::Arguments),
+    Check(Box<check::Arguments>),
+    Rule(rule::Arguments),
     Probe(probe::Arguments),
     Export(export::Arguments),
     Engines(engines::Arguments),
@@ -40,6 +44,8 @@ impl Cli {
         match self.command {
             Command::Run(arguments) => run::run(&arguments),
             Command::Inspect(arguments) => inspect::run(&arguments),
+            Command::Check(arguments) => check::run(&arguments),
+            Command::Rule(arguments) => rule::run(&arguments),
             Command::Probe(arguments) => probe::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
             Command::Engines(arguments) => engines::run(&arguments),
@@ -54,6 +60,7 @@ fn after_help() -> String {
     format!(
         "{bold}Start here:{bold:#}
   ane inspect model.mlpackage                   what it takes and gives, and what is inside
+  ane check model.mlpackage                     whether it would run on the Neural Engine, and why not
   ane run model.mlpackage photo.jpg             the answer for a picture
   ane run model.mlpackage --random 1            a first try of any model
   ane run model.mlpackage --inputs x.npz --outputs y.npz

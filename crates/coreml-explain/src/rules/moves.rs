@@ -5,6 +5,8 @@ use coreml_format::nn::LayerKind;
 use super::{Confidence, Effect, Find, Rule, Subject};
 use crate::graph::{Op, Source};
 
+/// Elements from which moving them is worth a word.
+const LARGE_MOVE: usize = 1 << 12;
 /// Elements from which a softmax is cut into tiles.
 const LARGE_SOFTMAX: usize = 1 << 20;
 
@@ -148,6 +150,9 @@ pub(super) const RULES: &[Rule] = &[
 
 fn last_axis_moved(subject: &Subject<'_>, op: &Op<'_>) -> Option<String> {
     let graph = subject.graph;
+    if graph.results(op).next()?.count().is_some_and(|count| count < LARGE_MOVE) {
+        return None;
+    }
     match op.source {
         Source::Program(_) if op.kind == "transpose" => {
             let order = graph.sizes(op, "perm")?;
