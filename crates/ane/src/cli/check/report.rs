@@ -302,7 +302,7 @@ fn verdict(explanation: &Explanation<'_>) -> VerdictReport {
     let count = |verdict| explanation.verdicts.iter().filter(|one| **one == verdict).count();
     let likely = |ops: &[OpEstimate]| -> f64 {
         let each = ops.iter().zip(&explanation.verdicts).filter(|(_, verdict)| **verdict == Verdict::Likely);
-        each.map(|(op, _)| op.flops as f64).sum()
+        each.fold(0.0, |sum, (op, _)| sum + op.flops as f64)
     };
     let share = explanation.estimate.as_ref().filter(|estimate| estimate.flops > 0);
     VerdictReport {
