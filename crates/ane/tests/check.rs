@@ -41,7 +41,9 @@ fn json(arguments: &[&str]) -> Value {
 
 #[test]
 fn a_model_is_explained() {
-    check(&["check", DIGITS], expect![[r#"
+    check(
+        &["check", DIGITS],
+        expect![[r#"
         exit code 0
         examples/digits/digits.mlpackage
           mlProgram, 15 operations
@@ -65,8 +67,11 @@ fn a_model_is_explained() {
           time        0.16 ms on M1 (0.11 to 0.33): linear 96 %
 
         Rules are graded, never certain. `ane rule ANE001` explains one; --ops lists every operation.
-    "#]]);
-    check(&["check", LSTM, "--ops"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["check", LSTM, "--ops"],
+        expect![[r#"
         exit code 0
         crates/coreml-onnx/tests/ops/lstm/sequence/model.mlpackage
           mlProgram, 1 operation
@@ -95,12 +100,15 @@ fn a_model_is_explained() {
         Operations
                     operation  name    gives           rules
           unlikely  lstm       lstm_0  fp32 (5, 2, 4)  ANE001 ANE019
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn numbers_are_compared() {
-    check(&["check", OVERFLOW, "--numerics", "--engine", "rten"], expect![[r#"
+    check(
+        &["check", OVERFLOW, "--numerics", "--engine", "rten"],
+        expect![[r#"
         exit code 0
         crates/apple-silicon/tests/numerics/overflow/model.mlpackage
           mlProgram, 6 operations
@@ -127,7 +135,8 @@ fn numbers_are_compared() {
           output y  6 elements are no numbers   at [0, 0]: NaN for 0
 
         Rules are graded, never certain. `ane rule ANE001` explains one; --ops lists every operation.
-    "#]]);
+    "#]],
+    );
     let report = json(&["check", OVERFLOW, "--numerics", "--engine", "rten", "--json"]);
     let numerics = &report["numerics"];
     let first = &numerics["operations"][numerics["first_overflow"].as_u64().unwrap() as usize];
@@ -137,7 +146,9 @@ fn numbers_are_compared() {
 
 #[test]
 fn rules_are_explained() {
-    check(&["rule", "ANE026"], expect![[r#"
+    check(
+        &["rule", "ANE026"],
+        expect![[r#"
         exit code 0
         ANE026 Looking rows up in a table by ids does not run on the Neural Engine (embedding-lookup)
           effect      off the Neural Engine
@@ -148,8 +159,11 @@ fn rules_are_explained() {
           What to do: nothing, at the beginning of a model: it is cheap on the CPU; inside, look up before the model.
           Example: torch.nn.Embedding becomes `gather` on the weights by the model's ids, on the CPU.
           Source: apple/ml-ane-transformers, README: 4 of DistilBERT's 606 operations; apple/coreai-models, common_issues.md
-    "#]]);
-    check(&["rule", "Softplus", "--json"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["rule", "Softplus", "--json"],
+        expect![[r#"
         exit code 0
         [
           {
@@ -164,37 +178,56 @@ fn rules_are_explained() {
             "example": "softplus(12) is 12, and 0 on the Neural Engine."
           }
         ]
-    "#]]);
-    check(&["rule", "ANE999"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["rule", "ANE999"],
+        expect![[r#"
         exit code 2
         error: there is no rule "ANE999"; `ane rule` lists them
-    "#]]);
+    "#]],
+    );
     let (_, all, _) = ane(&["rule"]);
     assert_eq!(all.lines().count(), coreml_explain::rules().count());
 }
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    check(&["check", DIGITS, "--chip", "m0"], expect![[r#"
+    check(
+        &["check", DIGITS, "--chip", "m0"],
+        expect![[r#"
         exit code 2
         error: there are no figures for a chip "m0"; choose one of A14, M1, M1 Pro, M1 Max, M1 Ultra, A15, M2, M2 Max, M2 Ultra, A16, M3, M3 Max, A17 Pro, A18, M4, M4 Pro, M4 Max, M5
-    "#]]);
-    check(&["check", DIGITS, "--function", "missing"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["check", DIGITS, "--function", "missing"],
+        expect![[r#"
         exit code 2
         error: there is no function "missing"; there are []
-    "#]]);
-    check(&["check", DIGITS, "--baseline", "missing.json"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["check", DIGITS, "--baseline", "missing.json"],
+        expect![[r#"
         exit code 1
         error: cannot read the baseline missing.json; --write-baseline makes one: No such file or directory (os error 2)
-    "#]]);
-    check(&["check", "missing.mlpackage"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["check", "missing.mlpackage"],
+        expect![[r#"
         exit code 3
         error: missing.mlpackage: no such file
-    "#]]);
-    check(&["check", DIGITS, "--plan", "Cargo.toml"], expect![[r#"
+    "#]],
+    );
+    check(
+        &["check", DIGITS, "--plan", "Cargo.toml"],
+        expect![[r#"
         exit code 1
         error: Cargo.toml is no plan of `ane inspect --plan --json`: expected value at line 1 column 2
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -323,4 +356,35 @@ fn shared_models_are_explained() {
         let (_, text, _) = ane(&["check", model]);
         assert!(text.lines().count() <= 50, "{model}: {} lines\n{text}", text.lines().count());
     }
+}
+
+#[test]
+fn a_profile_has_the_models_names() {
+    let (code, text, stderr) = ane(&["profile", DIGITS, "--runs", "3", "--json"]);
+    if stderr.contains("rten does not measure its operations") {
+        assert_eq!(code, 5, "{stderr}");
+        println!("skipped: there is no ONNX Runtime, which alone measures");
+        return;
+    }
+    assert_eq!(code, 0, "{stderr}");
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let operations = report["operations"].as_array().unwrap();
+    let names =
+        |value: &Value| value.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+    let mut told: Vec<String> = Vec::new();
+    for operation in operations {
+        let with: Vec<String> = names(&operation["with"]);
+        told.push(operation["name"].as_str().unwrap().to_owned());
+        told.extend(with);
+    }
+    let checked = json(&["check", DIGITS, "--json"]);
+    let all: Vec<&str> =
+        checked["operations"].as_array().unwrap().iter().map(|op| op["name"].as_str().unwrap()).collect();
+    assert!(told.iter().all(|name| all.contains(&name.as_str())), "{told:?}");
+    // A convolution's time is its own, whatever the engine joins with it.
+    let convolutions = operations.iter().filter(|operation| operation["kind"] == "conv").count();
+    assert_eq!(convolutions, 2, "{operations:?}");
+    let shares: f64 = operations.iter().map(|operation| operation["share"].as_f64().unwrap()).sum();
+    assert!(shares > 0.5 && shares <= 1.0 + 1e-9, "{shares}");
+    assert_eq!(report["runs"], 3);
 }

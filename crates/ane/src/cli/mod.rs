@@ -7,6 +7,7 @@ mod engines;
 mod export;
 mod inspect;
 mod probe;
+mod profile;
 mod rule;
 mod run;
 
@@ -33,6 +34,7 @@ enum Command {
     Check(Box<check::Arguments>),
     Rule(rule::Arguments),
     Probe(probe::Arguments),
+    Profile(profile::Arguments),
     Export(export::Arguments),
     Engines(engines::Arguments),
     Engine(engine::Arguments),
@@ -46,6 +48,7 @@ impl Cli {
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Check(arguments) => check::run(&arguments),
             Command::Rule(arguments) => rule::run(&arguments),
+            Command::Profile(arguments) => profile::run(&arguments),
             Command::Probe(arguments) => probe::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
             Command::Engines(arguments) => engines::run(&arguments),

@@ -177,6 +177,21 @@ pub(crate) struct EngineOptions {
     pub(crate) threads: Option<NonZeroUsize>,
     /// Runs at a time, for engines that need a copy of their state for each.
     pub(crate) max_sessions: NonZeroUsize,
+    /// Whether runs are timed node by node, for [`LoadedEngineModel::end_profile`].
+    pub(crate) profile: bool,
+}
+
+/// How long a node of the engine's graph took in one run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NodeTime {
+    /// The run, from 0.
+    pub(crate) run: usize,
+    /// The node's name, which begins with that of a node before optimisation where the engine has it from there.
+    pub(crate) name: String,
+    /// The engine's operator.
+    pub(crate) operator: String,
+    /// Microseconds.
+    pub(crate) microseconds: f64,
 }
 
 /// What runs models.
@@ -244,6 +259,11 @@ pub(crate) trait LoadedEngineModel: Send + Sync {
     /// Whether [`LoadedEngineModel::compute_unit`] is known, and not just planned.
     fn unit_is_certain(&self) -> bool {
         true
+    }
+
+    /// What nodes took in the runs since loading with [`EngineOptions::profile`], in the order in which they ran. Once.
+    fn end_profile(&self) -> Result<Vec<NodeTime>> {
+        Err(ANEError::Unavailable)
     }
 
     /// Where the system plans to run each operation, where it plans. Cost: the first time as a load.

@@ -102,6 +102,21 @@ impl Default for LoadOptions {
     }
 }
 
+impl LoadOptions {
+    pub(super) fn of_engine(&self) -> EngineOptions {
+        EngineOptions { threads: self.threads, max_sessions: self.max_sessions, profile: false }
+    }
+}
+
+/// How a lowered model is loaded.
+pub(super) struct Loading<'a> {
+    pub(super) engine: &'a dyn Engine,
+    pub(super) choice: Choice,
+    pub(super) path: &'a Path,
+    pub(super) precision: Precision,
+    pub(super) options: EngineOptions,
+}
+
 /// A loaded model. It is shared between threads by reference; predictions run side by side.
 pub struct CoreMlModel {
     path: PathBuf,
@@ -206,7 +221,7 @@ impl CoreMlModel {
         };
         match &options.compiled {
             Some(folder) => {
-                let options = EngineOptions { threads: options.threads, max_sessions: options.max_sessions };
+                let options = options.of_engine();
                 let request = store::Request { engine: &*engine, lower: &lower, options: &options, folder };
                 let ready = store::load(&request, model, |bound| admit(bound.weight_bytes, bound.working_set.bytes))?;
                 Ok(CoreMlModel::of(ready, choice, path, precision))
@@ -255,7 +270,7 @@ impl CoreMlModel {
         Ok(CoreMlModel { obstacles, ..loaded })
     }
 
-    pub(super) fn with_engine(
+    fn with_engine(
         engine: &dyn Engine,
         choice: Choice,
         lowered: Lowered,
@@ -265,12 +280,28 @@ impl CoreMlModel {
         admit: impl FnOnce(usize, usize) -> Result<()>,
     ) -> Result<CoreMlModel> {
         let precision = options.precision.unwrap_or(Precision::Fp32);
-        let options = EngineOptions { threads: options.threads, max_sessions: options.max_sessions };
+        let loading = Loading { engine, choice, path, precision, options: options.of_engine() };
+        CoreMlModel::load_graph(loading, lowered, schema, admit)
+    }
+
+    /// Loads a lowered model.
+    pub(super) fn load_graph(
+        loading: Loading<'_>,
+        lowered: Lowered,
+        schema: Schema,
+        admit: impl FnOnce(usize, usize) -> Result<()>,
+    ) -> Result<CoreMlModel> {
+        let Loading { engine, choice, path, precision, options } = loading;
         engine.check(&lowered.model).map_err(|refusal| ANEError::from(refusal).of_model(path))?;
         let (graph, bound) = Bound::of(engine, lowered);
         admit(bound.weight_bytes, bound.working_set.bytes)?;
         let engine = engine.load(graph, &options).map_err(|e| e.of_model(path))?;
         Ok(CoreMlModel::of(Ready { schema, bound, engine, compiled: Compiled::Fresh }, choice, path, precision))
+    }
+
+    /// What runs it.
+    pub(super) fn engine_model(&self) -> &dyn LoadedEngineModel {
+        &*self.engine
     }
 
     /// A model whose engine takes features themselves.

@@ -11,6 +11,7 @@ mod outputs;
 mod pipeline;
 pub mod plan;
 pub mod probe;
+pub mod profile;
 mod store;
 pub(crate) mod vector;
 

@@ -9,7 +9,7 @@ use coreml_format::{
 };
 use coreml_onnx::{LowerOptions, Lowered, OutputBinding, OutputForm};
 
-use super::coreml_model::{CoreMlModel, LoadOptions};
+use super::coreml_model::{CoreMlModel, LoadOptions, Loading};
 use crate::ane::{
     engines,
     errors::{ANEError, Result},
@@ -262,10 +262,14 @@ impl Lowering<'_> {
             })
             .collect();
         let (engine, choice) = engines::select(self.options.engine, self.options.threads)?;
-        let precision = if self.round_to_fp16 { Precision::Fp16 } else { Precision::Fp32 };
-        let options = LoadOptions { precision: Some(precision), ..self.options.clone() };
-        let (schema, path) = (self.model.schema.clone(), &self.model.path);
-        let loaded = CoreMlModel::with_engine(&*engine, choice, lowered, schema, path, &options, |_, _| Ok(()))?;
+        let loading = Loading {
+            engine: &*engine,
+            choice,
+            path: &self.model.path,
+            precision: if self.round_to_fp16 { Precision::Fp16 } else { Precision::Fp32 },
+            options: self.options.of_engine(),
+        };
+        let loaded = CoreMlModel::load_graph(loading, lowered, self.model.schema.clone(), |_, _| Ok(()))?;
         let features = loaded.predict(inputs)?;
         let mut values = HashMap::new();
         for (feature, name) in already {

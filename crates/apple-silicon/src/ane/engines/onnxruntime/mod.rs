@@ -7,6 +7,7 @@ mod cpu;
 mod discovery;
 mod model;
 mod optimized;
+mod profile;
 mod runtime;
 
 use std::{num::NonZeroUsize, path::Path, sync::Arc};

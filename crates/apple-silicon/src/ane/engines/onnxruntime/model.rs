@@ -38,11 +38,12 @@ use tempfile::TempDir;
 use super::{
     failed,
     optimized::{self, Optimized},
+    profile::Profile,
     runtime::Runtime,
 };
 use crate::ane::{
     engines::{
-        Data, EngineOptions, LoadedEngineModel, Take, Tensor,
+        Data, EngineOptions, LoadedEngineModel, NodeTime, Take, Tensor,
         compiled::{self, CompiledFiles, GRAPH, Signature, WEIGHTS},
         pool::{Lease, Pool},
         tensor::{not_lowered, unsupported},
@@ -62,6 +63,8 @@ pub(super) struct Model {
     /// Takes the place of the first session when that comes back.
     successor: Mutex<Option<Slot>>,
     pool: Pool<Slot>,
+    /// Where the first session writes what its nodes take.
+    profile: Mutex<Option<Profile>>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
 }
@@ -115,8 +118,13 @@ impl Model {
         let sources = Sources::of(&model).map_err(|e| failed("the weights were not taken", &e))?;
         // The package's pages are let go of before the weights come into memory again.
         let plan = if options.max_sessions.get() == 1 { Plan::Single } else { Plan::Lowered(Box::new(model)) };
-        let first = runtime.session(options.threads).and_then(|builder| sources.session(builder));
-        Model::new(runtime, first, plan, &signature, options)
+        let profile = if options.profile { Some(Profile::begin()?) } else { None };
+        let builder = runtime.session(options.threads).and_then(|builder| match &profile {
+            Some(profile) => Ok(builder.with_profiling(profile.prefix())?),
+            None => Ok(builder),
+        });
+        let first = builder.and_then(|builder| sources.session(builder));
+        Ok(Model { profile: Mutex::new(profile), ..Model::new(runtime, first, plan, &signature, options)? })
     }
 
     /// Makes the first session of a compiled model.
@@ -145,6 +153,7 @@ impl Model {
             threads: options.threads,
             plan: Mutex::new(plan),
             successor: Mutex::new(None),
+            profile: Mutex::new(None),
             runtime,
             inputs,
             outputs,
@@ -228,6 +237,13 @@ impl LoadedEngineModel for Model {
         drop(slot);
         self.retire_idle();
         result
+    }
+
+    fn end_profile(&self) -> Result<Vec<NodeTime>> {
+        let profile = self.profile.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let slot = self.pool.lease_idle(|slot| !slot.shared);
+        let (Some(profile), Some(mut slot)) = (profile, slot) else { return Err(ANEError::Unavailable) };
+        profile.end(&mut slot.session)
     }
 }
 

@@ -312,7 +312,7 @@ mod tests {
         let store = tempfile::tempdir().unwrap();
         let engine = Disturbed { fake: Fake::new(|_| Ok(Vec::new())), meanwhile: Box::new(meanwhile), takes_back };
         let lower = LowerOptions::default();
-        let options = EngineOptions { threads: None, max_sessions: NonZeroUsize::MIN };
+        let options = EngineOptions { threads: None, max_sessions: NonZeroUsize::MIN, profile: false };
         let request = Request { engine: &engine, lower: &lower, options: &options, folder: store.path() };
         let mut admitted = 0;
         let ready = load(&request, Model::open(model).unwrap(), |_| {
