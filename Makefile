@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 ANE := target/release/ane
 
-.PHONY: help demo build wheel test test-python coverage check bench bench-manager soak fixtures fuzz check-apple test-apple clean
+.PHONY: help demo build wheel test test-python test-report coverage check bench bench-manager soak fixtures fuzz check-apple test-apple clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: ## Run every test
 
 test-python: ## Build the Python package, and run its tests and some of coremltools' own on it
 	@PYTHON=$(PYTHON) sh crates/ane-python/tests/run.sh
+
+test-report: ## Open pages of `ane check` in headless Chromium (gets Chromium and playwright-core where it can)
+	@bash tools/report_test.sh
 
 coverage: ## Write docs/coverage.md, from the tables and a run of every fixture (needs coremltools)
 	@mkdir -p target/coverage

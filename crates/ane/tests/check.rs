@@ -336,6 +336,10 @@ fn a_plan_is_compared() {
     assert_eq!(report["plan"]["agree"], count - 1);
     assert_eq!(report["plan"]["disagree"][0]["operation"], 1);
     assert_eq!(report["operations"][0]["planned"], "CPU");
+    assert_eq!(ane(&["check", DIGITS, "--plan", &file, "--fail-on", "unlikely"]).0, 11);
+    fs::write(&file, plan.to_string().replace("\"CPU\"", "\"ANE\"")).unwrap();
+    // Core ML knows better.
+    assert_eq!(ane(&["check", DIGITS, "--plan", &file, "--fail-on", "unlikely"]).0, 0);
     let (_, text, _) = ane(&["check", DIGITS, "--plan", &file]);
     assert!(text.contains("on macOS 15.1, Apple M4"), "{text}");
 }

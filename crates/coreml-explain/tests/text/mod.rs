@@ -113,7 +113,7 @@ fn operation(name: &str, call: &str, types: &str) -> Op {
     Op { kind, name, inputs, outputs, blocks: Vec::new(), attributes: BTreeMap::new() }
 }
 
-/// A name, a type, numbers that are whole (`2,2`; `2` alone is a scalar), or one that is not (`-1e9`, `0.5`).
+/// A name, a type, a 'word', numbers that are whole (`2,2`; `2` alone is a scalar), or one that is not (`-1e9`, `0.5`).
 fn argument(word: &str) -> Argument {
     let numbers: Result<Vec<i32>, _> = word.split(',').map(str::parse).collect();
     let tensor = if let Ok(numbers) = numbers {
@@ -122,6 +122,8 @@ fn argument(word: &str) -> Argument {
         Tensor::new(DType::Int32, shape, bytes.into())
     } else if let Ok(number) = word.parse::<f32>() {
         Tensor::new(DType::Float32, Vec::new(), number.to_le_bytes().to_vec().into())
+    } else if let Some(text) = word.strip_prefix('\'').and_then(|word| word.strip_suffix('\'')) {
+        Tensor::strings(Vec::new(), vec![text.to_owned()])
     } else if word.ends_with(']') {
         Some(zeros(word))
     } else {
