@@ -1,6 +1,6 @@
 //! `ane profile`: what each operation takes on this machine.
 
-use std::{collections::HashMap, num::NonZeroUsize, path::PathBuf, slice};
+use std::{collections::HashMap, num::NonZeroUsize, path::PathBuf};
 
 use apple_silicon::ane::{
     errors::ANEError,
@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let chip = Chip::named(&arguments.chip)
         .ok_or_else(|| Refusal::Usage(format!("there are no figures for a chip {:?}; try m1", arguments.chip)))?;
     let named = arguments.function.as_ref().and_then(|name| model.schema.functions.get(name));
-    let files = arguments.inputs.as_ref().map_or(&[][..], slice::from_ref);
+    let files = arguments.inputs.as_slice();
     let random = files.is_empty().then_some(arguments.random);
     let sources = Request { files, named: &[], random }.sources()?;
     let inputs = sources[0].read(named.unwrap_or(&model.schema.interface))?;

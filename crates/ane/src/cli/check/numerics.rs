@@ -1,6 +1,6 @@
 //! What fp16 does to the model's numbers, as part of the report.
 
-use std::{collections::HashMap, slice};
+use std::collections::HashMap;
 
 use apple_silicon::ane::models::{
     coreml_model::LoadOptions,
@@ -79,7 +79,7 @@ fn worst(drift: &Drift) -> Option<WorstReport> {
 pub(super) fn run(arguments: &Arguments, model: &Model, report: &report::Report) -> anyhow::Result<Report> {
     let schema = &model.schema;
     let named = arguments.function.as_ref().and_then(|name| schema.functions.get(name));
-    let files = arguments.inputs.as_ref().map_or(&[][..], slice::from_ref);
+    let files = arguments.inputs.as_slice();
     let random = files.is_empty().then_some(arguments.random);
     let sources = Request { files, named: &[], random }.sources()?;
     let inputs = sources[0].read(named.unwrap_or(&schema.interface))?;
