@@ -82,14 +82,19 @@ fn help() {
             Run Core ML models on any machine.
 
             Takes the files that apps ship (.mlpackage, .mlmodel), on Linux, Windows and macOS: runs them on
-            ONNX Runtime or on the built-in engine rten, tells what is inside, and exports them to ONNX.
+            ONNX Runtime or on the built-in engine rten, tells what is inside and what the Neural Engine would
+            take of it, and exports them to ONNX.
 
             Usage: ane <COMMAND>
 
             Commands:
               run          Run a model and show its answer
               inspect      Tell what a model takes and gives, and what is inside
+              check        Explain a model: does it run on the Neural Engine, why not, what does it cost, does
+                           fp16 break it?
+              rule         Explain a rule of `ane check`, or list all of them
               probe        Try a model in a child process, which it may crash
+              profile      Measure each operation of a model on this machine, beside the estimate for a chip
               export       Write a model as an ONNX file
               engines      List the engines on this machine, and which one a model would get
               engine       Install an engine
@@ -104,6 +109,8 @@ fn help() {
 
             Start here:
               ane inspect model.mlpackage                   what it takes and gives, and what is inside
+              ane check model.mlpackage                     whether it would run on the Neural Engine, and why
+              not
               ane run model.mlpackage photo.jpg             the answer for a picture
               ane run model.mlpackage --random 1            a first try of any model
               ane run model.mlpackage --inputs x.npz --outputs y.npz
@@ -125,6 +132,7 @@ fn help() {
                8  out of memory, or over a limit
                9  the engine is not available here
               10  an input is missing, unknown, or of the wrong kind, shape or type
+              11  `ane check` found what --fail-on names
              130  interrupted by Ctrl-C (143 by a request to terminate)
         "#]],
     );

@@ -7,7 +7,7 @@ use std::{
 
 use apple_silicon::ane::{
     engines::{EngineChoice, Status, installed},
-    features::{Array, Features},
+    features::{Array, Feature, Features, Image, Pixels},
     infer::Precision,
     models::{
         coreml_model::{CoreMlModel, LoadOptions},
@@ -90,5 +90,38 @@ fn rounding_is_numpys() {
         let all: usize = differing.iter().map(|(_, wrong)| wrong).sum();
         assert_eq!(outputs.len(), 20);
         assert_eq!(all, 0, "{:?}: {differing:?}", options.engine);
+    }
+}
+
+/// Constants that operations decompress one after the other stay constants.
+#[test]
+fn compressed_weights_are_compared() {
+    let ops = Path::new(env!("CARGO_MANIFEST_DIR")).join("../coreml-onnx/tests/ops");
+    let mut seen = 0;
+    let kinds = ops.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    for kind in kinds.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("constexpr_")) {
+        for case in kind.read_dir().unwrap().map(|entry| entry.unwrap().path()).filter(|case| case.is_dir()) {
+            let path = case.join("model.mlpackage");
+            let half =
+                LoadOptions { precision: Some(Precision::Fp16), engine: EngineChoice::Rten, ..LoadOptions::default() };
+            CoreMlModel::load(&path, &half).unwrap_or_else(|error| panic!("{error}"));
+            seen += 1;
+        }
+    }
+    assert!(seen >= 20, "{seen}");
+}
+
+#[test]
+fn a_classifiers_answers_are_compared() {
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits/digits.mlpackage");
+    for options in engines() {
+        let picture = Image::new(28, 28, Pixels::Gray(vec![128; 28 * 28])).unwrap();
+        let inputs = Features::from_iter([("image", Feature::from(picture))]);
+        let numerics = numerics::compare(&digits, &inputs, &options, |_| {}).unwrap();
+        let answer = &numerics.answers[0];
+        assert_eq!((answer.name.as_str(), &answer.fp32), ("classLabel", &answer.fp16));
+        let probabilities = &numerics.outputs[0];
+        assert_eq!((probabilities.name.as_str(), probabilities.elements), ("classLabel_probs", 10));
+        assert!(probabilities.error < 0.05, "{probabilities:?}");
     }
 }

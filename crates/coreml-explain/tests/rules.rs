@@ -138,6 +138,14 @@ const CASES: &[(&str, &str, &str, &str)] = &[
          y = linear x=x weight=w -> fp16[8]",
     ),
     (
+        "ANE014",
+        "has a weight with a palette for each 1 of [8, 64]",
+        "x: fp16[64]\nw = constexpr_lut_to_dense indices=uint4[8,64] lut=fp16[8,1,16,1] -> fp16[8,64]\n\
+         y = linear x=x weight=w -> fp16[8]",
+        "x: fp16[64]\nw = constexpr_lut_to_dense indices=uint8[256] lut=fp16[16] shape=8,64 -> fp16[8,64]\n\
+         y = linear x=x weight=w -> fp16[8]",
+    ),
+    (
         "ANE015",
         "its weights take 1.0 GB",
         "x: fp16[50001]\nw = fp16[10000,50001]\ny = linear x=x weight=w -> fp16[10000]",

@@ -1,5 +1,7 @@
 //! Rules about weights: how they are compressed, and how many there are.
 
+use std::collections::HashSet;
+
 use coreml_format::{mil::Op as MilOp, stats};
 
 use super::{Confidence, Effect, Find, Rule, Subject};
@@ -13,6 +15,8 @@ const PHONE_LIMIT: usize = 1_000_000_000;
 const CRASHED_BYTES: usize = 667_000_000;
 /// Where a program moved from the CPU to the Neural Engine (aosama/astronomical#540).
 const SMALL_PARAMETERS: usize = 5_000_000;
+/// Constants with fewer elements are parameters of an operation, such as strides, and no weights.
+const FEWEST_ELEMENTS: usize = 10;
 /// Bytes of weights from which the first load takes long enough to be noticed.
 const SLOW_TO_COMPILE: usize = 100_000_000;
 
@@ -75,9 +79,9 @@ pub(super) const RULES: &[Rule] = &[
         example: "granularity=\"per_grouped_channel\", group_size=2 is slow; group_size=8 is nearly as fast as per_tensor.",
         find: Find::Op(|subject, op| {
             compressed(subject, op, "constexpr_lut_to_dense").find_map(|(value, constant)| {
-                // (groups by dimension, entries, vector)
+                // (groups by dimension, entries, vector); before iOS 18 there is one table for all.
                 let tables = shape(constant, "lut")?;
-                let whole = value.shape.as_ref()?;
+                let whole = value.shape.as_ref().filter(|whole| tables.len() == whole.len() + 2)?;
                 let size =
                     whole.iter().zip(&tables).filter(|(_, groups)| **groups > 1).map(|(all, groups)| all / groups);
                 let narrowest = size.min()?;
@@ -129,7 +133,7 @@ pub(super) const RULES: &[Rule] = &[
         source: "aosama/astronomical#540; coremltools#2687",
         example: "A network of three layers of 64 units runs on the CPU.",
         find: Find::Model(|subject| {
-            let parameters: usize = stats::weights(subject.graph.model).values().map(|amount| amount.elements).sum();
+            let parameters = parameters(subject);
             let any = !subject.graph.ops.is_empty();
             (any && parameters < SMALL_PARAMETERS).then(|| format!("it has {parameters} parameters"))
         }),
@@ -154,6 +158,21 @@ pub(super) const RULES: &[Rule] = &[
 
 fn bytes(subject: &Subject<'_>) -> usize {
     stats::weights(subject.graph.model).values().map(|amount| amount.bytes).sum()
+}
+
+/// Elements of weights as the operations read them, each weight once.
+fn parameters(subject: &Subject<'_>) -> usize {
+    let graph = subject.graph;
+    if graph.opset.is_none() {
+        return stats::weights(graph.model).values().map(|amount| amount.elements).sum();
+    }
+    let mut seen = HashSet::new();
+    let weights = graph.values.iter().filter(|value| match (value.tensor, value.compressed) {
+        // Tensors that share their place in a file share their address in its map.
+        (Some(tensor), _) => seen.insert((tensor.bytes().as_ptr(), tensor.bytes().len())),
+        (None, compressed) => compressed.is_some(),
+    });
+    weights.filter_map(|value| value.count()).filter(|count| *count >= FEWEST_ELEMENTS).sum()
 }
 
 /// The weights of an operation that are decompressed in this way, with what decompresses them.

@@ -57,8 +57,13 @@ fn halves(tensor: &Tensor) -> Tensor {
         return tensor.clone();
     }
     let numbers = tensor.bytes().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+    half_tensor(tensor.shape().to_vec(), numbers)
+}
+
+/// A tensor of numbers that are rounded to fp16, as many as the shape has.
+pub(super) fn half_tensor(shape: Vec<usize>, numbers: impl Iterator<Item = f32>) -> Tensor {
     let halves: Vec<u8> = numbers.flat_map(|number| half::f16::from_f32(number).to_le_bytes()).collect();
-    Tensor::new(DType::Float16, tensor.shape().to_vec(), halves.into()).expect("as many elements as before")
+    Tensor::new(DType::Float16, shape, halves.into()).expect("as many elements as before")
 }
 
 fn classify<'a>(to: &mut Lowerer<'a>, op: &'a Op) -> Result<(), Fault> {

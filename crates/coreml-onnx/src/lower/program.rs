@@ -9,13 +9,15 @@ use coreml_format::{
 };
 
 use super::{
-    Fault, control, find, grouped,
+    Fault,
+    control::{self, half_tensor},
+    find, grouped,
     list::carried,
     reader::{Entry, OpReader, Scope},
 };
 use crate::{
     InputBinding, LowerError, LowerOptions, Lowered, OutputBinding, OutputForm, StateBinding, UnsupportedOp,
-    onnx::{Element, OnnxBuilder, Value},
+    onnx::{Element, OnnxBuilder, Source, Value},
 };
 
 pub(super) fn lower(model: &Model, program: &Program, options: &LowerOptions) -> Result<Lowered, LowerError> {
@@ -181,9 +183,20 @@ impl<'a> Lowerer<'a> {
                     );
                 }
             };
-            checked.push(if self.round_to_fp16 { self.onnx.round_half(&value) } else { value });
+            checked.push(if self.round_to_fp16 { self.rounded(value) } else { value });
         }
         Ok(checked)
+    }
+
+    /// A result in fp16. A constant stays one, since operations that decompress read each other's results.
+    fn rounded(&mut self, value: Value) -> Value {
+        match value.constant().filter(|source| !value.is_half() && source.is_float()) {
+            Some(source) if value.element() == Element::F32 => {
+                let tensor = half_tensor(source.shape(), source.f32s().into_iter());
+                self.onnx.weight(value.name(), Element::F32, Arc::new(Source::Stored(tensor))).with_half(true)
+            }
+            _ => self.onnx.round_half(&value),
+        }
     }
 
     /// Binds the outputs and ends the graph.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use apple_silicon::ane::models::{
     coreml_model::LoadOptions,
-    numerics::{self, Drift},
+    numerics::{self, Answer, Drift},
 };
 use coreml_format::Model;
 use serde::Serialize;
@@ -27,6 +27,15 @@ pub(super) struct Report {
     /// The place among `operations` of the first that overflows, or gives what is no number, in fp16 alone.
     pub(super) first_overflow: Option<usize>,
     outputs: Vec<OutputReport>,
+    answers: Vec<AnswerReport>,
+}
+
+/// An output that is a label or a whole number.
+#[derive(Serialize)]
+struct AnswerReport {
+    name: String,
+    fp32: String,
+    fp16: String,
 }
 
 #[derive(Serialize)]
@@ -125,6 +134,9 @@ pub(super) fn run(arguments: &Arguments, model: &Model, report: &report::Report)
         first_overflow: operations.iter().position(|one| one.overflow + one.invalid > 0),
         operations,
         outputs: found.outputs.iter().map(output).collect(),
+        answers: (found.answers.into_iter())
+            .map(|Answer { name, fp32, fp16, .. }| AnswerReport { name, fp32, fp16 })
+            .collect(),
     })
 }
 
@@ -170,6 +182,11 @@ pub(super) fn text(numerics: &Report, report: &report::Report) -> String {
         [format!("output {}", short(&output.name)), what, at(output.worst.as_ref())]
     };
     text.push_str(&table(&numerics.outputs.iter().map(row).collect::<Vec<_>>()));
+    for AnswerReport { name, fp32, fp16 } in &numerics.answers {
+        let (name, fp32, fp16) = (short(name), short(fp32), short(fp16));
+        let what = if fp32 == fp16 { format!("{fp32} in both") } else { format!("{BAD}{fp16} for {fp32}{BAD:#}") };
+        text.push_str(&format!("  output {name}  {what}\n"));
+    }
     text
 }
 

@@ -13,7 +13,7 @@ use super::coreml_model::{CoreMlModel, LoadOptions, Loading};
 use crate::ane::{
     engines,
     errors::{ANEError, Result},
-    features::Features,
+    features::{Dictionary, Feature, Features},
     infer::Precision,
 };
 
@@ -26,8 +26,22 @@ const AT_ONCE: usize = 256 << 20;
 pub struct Numerics {
     /// Every floating-point result of an operation outside of blocks, in the order of the model.
     pub values: Vec<Drift>,
-    /// The model's outputs of floating-point numbers, by the names of features.
+    /// The model's outputs of floating-point numbers, by the names of features; of probabilities in the order of the labels.
     pub outputs: Vec<Drift>,
+    /// The model's outputs that are a label or a whole number.
+    pub answers: Vec<Answer>,
+}
+
+/// An output that is one answer, in fp32 and in fp16.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The feature's name.
+    pub name: String,
+    /// What it is in fp32.
+    pub fp32: String,
+    /// What it is in fp16.
+    pub fp16: String,
 }
 
 /// What fp16 does to one value.
@@ -152,7 +166,7 @@ pub fn compare(
     let plain = Lowering { model: &model, options, round_to_fp16: false };
     let rounded = Lowering { round_to_fp16: true, ..plain };
     let batches = batches(&plain.lower()?, &results);
-    let mut numerics = Numerics { values: Vec::new(), outputs: Vec::new() };
+    let mut numerics = Numerics { values: Vec::new(), outputs: Vec::new(), answers: Vec::new() };
     let all = batches.len().max(1);
     for (number, batch) in batches.iter().enumerate() {
         let names: Vec<&str> = batch.iter().map(|&place| results[place].1.as_str()).collect();
@@ -164,20 +178,52 @@ pub fn compare(
             let (op, name) = &results[place];
             numerics.values.extend(compared(op, name, &full.values, &half.values));
         }
-        if numerics.outputs.is_empty() {
-            let names = full.features.iter().filter_map(|(name, feature)| Some((name, feature.as_array()?)));
-            numerics.outputs = names
-                .filter(|(_, array)| !matches!(array.array_type(), Some(ArrayType::Int32 | ArrayType::Int8)))
-                .filter_map(|(name, array)| {
-                    let other = half.features.get(name)?.as_array()?;
-                    let same = array.shape() == other.shape();
-                    let drift = || Drift::between("", name, array.shape(), &array.to_f32s(), &other.to_f32s());
-                    same.then(drift)
-                })
-                .collect();
+        if number == 0 {
+            numerics.outputs = outputs(&full.features, &half.features);
+            numerics.answers = answers(&full.features, &half.features);
         }
     }
     Ok(numerics)
+}
+
+/// The outputs of floating-point numbers.
+fn outputs(full: &Features, half: &Features) -> Vec<Drift> {
+    let drift = |(name, feature): (&str, &Feature)| {
+        let ((shape, full), (other, half)) = (floats(feature)?, floats(half.get(name)?)?);
+        (shape == other).then(|| Drift::between("", name, &shape, &full, &half))
+    };
+    full.iter().filter_map(drift).collect()
+}
+
+/// A feature's floating-point numbers, where it has any, and their shape.
+fn floats(feature: &Feature) -> Option<(Vec<usize>, Vec<f32>)> {
+    let shape = match feature {
+        Feature::Array(array) if !matches!(array.array_type(), Some(ArrayType::Int32 | ArrayType::Int8)) => {
+            array.shape().to_vec()
+        }
+        Feature::Dictionary(Dictionary::Strings(entries)) => vec![entries.len()],
+        Feature::Dictionary(Dictionary::Int64s(entries)) => vec![entries.len()],
+        Feature::Double(_) => Vec::new(),
+        Feature::Array(_) | Feature::Image(_) | Feature::String(_) | Feature::Int64(_) | Feature::Sequence(_) => {
+            return None;
+        }
+    };
+    Some((shape, feature.numbers().into_iter().map(|number| number as f32).collect()))
+}
+
+/// The outputs that are one answer.
+fn answers(full: &Features, half: &Features) -> Vec<Answer> {
+    let word = |feature: &Feature| match feature {
+        Feature::String(word) => Some(word.clone()),
+        Feature::Int64(number) => Some(number.to_string()),
+        Feature::Array(_) | Feature::Image(_) | Feature::Double(_) | Feature::Dictionary(_) | Feature::Sequence(_) => {
+            None
+        }
+    };
+    let answer = |(name, feature): (&str, &Feature)| {
+        Some(Answer { name: name.to_owned(), fp32: word(feature)?, fp16: word(half.get(name)?)? })
+    };
+    full.iter().filter_map(answer).collect()
 }
 
 type Values = HashMap<String, (Vec<usize>, Vec<f32>)>;
@@ -198,7 +244,9 @@ fn results(model: &Model, options: &LoadOptions) -> Vec<(String, String)> {
 fn batches(lowered: &Lowered, results: &[(String, String)]) -> Vec<Vec<usize>> {
     let inferred = lowered.model.inferred_values(&coreml_explain::default_shapes(lowered));
     let bytes: HashMap<&str, usize> = (inferred.iter())
-        .filter_map(|value| Some((value.name.as_str(), value.shape.as_ref()?.iter().product::<usize>() * 4)))
+        .filter_map(|value| {
+            Some((value.name.as_str(), value.shape.as_ref()?.iter().fold(4, |n: usize, &d| n.saturating_mul(d))))
+        })
         .collect();
     let mut batches = vec![Vec::new()];
     let mut taken = 0usize;
