@@ -109,8 +109,7 @@ fn help() {
 
             Start here:
               ane inspect model.mlpackage                   what it takes and gives, and what is inside
-              ane check model.mlpackage                     whether it would run on the Neural Engine, and why
-              not
+              ane check model.mlpackage                     what keeps it off the Neural Engine, and its costs
               ane run model.mlpackage photo.jpg             the answer for a picture
               ane run model.mlpackage --random 1            a first try of any model
               ane run model.mlpackage --inputs x.npz --outputs y.npz

@@ -550,7 +550,7 @@ fn gru() -> LayerKind {
 fn models_of_other_kinds() {
     let mut tree = text::model("x: fp16[1]");
     tree.kind = ModelKind::Other("treeEnsembleClassifier");
-    let message = "it is a treeEnsembleClassifier, which Core ML runs on the CPU";
+    let message = "it is of type treeEnsembleClassifier, which Core ML runs on the CPU";
     assert_eq!(found(&explain(&tree, None, None, Target::default()), "ANE049"), [message]);
     tree.kind = ModelKind::Other("visionFeaturePrint");
     assert!(explain(&tree, None, None, Target::default()).findings.is_empty());

@@ -24,7 +24,7 @@ pub(super) const RULES: &[Rule] = &[
         example: "A treeEnsembleClassifier runs on the CPU.",
         find: Find::Model(|subject| {
             let kind = subject.graph.model.kind.name();
-            CPU_MODELS.contains(&kind).then(|| format!("it is a {kind}, which Core ML runs on the CPU"))
+            CPU_MODELS.contains(&kind).then(|| format!("it is of type {kind}, which Core ML runs on the CPU"))
         }),
     },
     Rule {

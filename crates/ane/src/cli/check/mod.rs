@@ -108,6 +108,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let model = Model::open(&arguments.model).map_err(ANEError::from)?;
     let mut report = explained(arguments, &model)?;
     drop(progress);
+    if arguments.numerics && report.operations.is_empty() {
+        let kind = report.kind;
+        return Err(Refusal::Usage(format!(
+            "a model of type {kind} has no operations whose numbers --numerics could compare"
+        ))
+        .into());
+    }
     if arguments.numerics {
         report.numerics = Some(numerics::run(arguments, &model, &report)?);
     }
@@ -156,7 +163,7 @@ fn explained(arguments: &Arguments, model: &Model) -> anyhow::Result<Report> {
             lower(model, &options).map_err(|error| error.to_string())
         }
         ModelKind::Classic(_) | ModelKind::Pipeline(_) | ModelKind::Compiled(_) | ModelKind::Other(_) => {
-            Err(format!("a {} has no operations", model.kind.name()))
+            Err(format!("a model of type {} has no operations", model.kind.name()))
         }
     };
     let explanation = explain(model, function, lowered.as_ref().ok(), target);

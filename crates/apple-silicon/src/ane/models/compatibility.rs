@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn types_of_models() {
-        let message = "it is a treeEnsembleRegressor, which Core ML runs on the CPU";
+        let message = "it is of type treeEnsembleRegressor, which Core ML runs on the CPU";
         check(&model(ModelKind::Other("treeEnsembleRegressor"), Vec::new()), None, &["ANE049"], message);
         // There may be a network in it.
         check(&model(ModelKind::Other("pipeline"), Vec::new()), None, &[], "");

@@ -157,7 +157,7 @@ pub fn compare(
     let model = Model::open(path)?;
     if !matches!(model.kind, ModelKind::Program(_) | ModelKind::NeuralNetwork(_)) {
         return Err(ANEError::CompilationFailed(format!(
-            "a {} has no operations whose numbers could be compared; give an ML Program or a neural network",
+            "a model of type {} has no operations whose numbers could be compared; give an ML Program or a neural network",
             model.kind.name()
         )))
         .map_err(|error: ANEError| error.of_model(path));

@@ -68,7 +68,7 @@ pub fn profile(
     let refused = |why: String| Err(ANEError::CompilationFailed(why).of_model(path));
     if !matches!(model.kind, ModelKind::Program(_) | ModelKind::NeuralNetwork(_)) {
         return refused(format!(
-            "a {} has no operations to measure; `ane run --repeat` measures it whole",
+            "a model of type {} has no operations to measure; `ane run --repeat` measures it whole",
             model.kind.name()
         ));
     }
