@@ -1,6 +1,7 @@
 //! `ane check` and `ane rule` as their users meet them.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -243,6 +244,31 @@ fn json_has_all_of_it() {
     let rules: Vec<&str> = report["rules"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap()).collect();
     assert!(found.contains(&"ANE019") && rules.contains(&"ANE019"));
     assert!(found.iter().all(|rule| rules.contains(rule)));
+}
+
+/// Every name of a field in a JSON value.
+fn fields(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => object.iter().for_each(|(name, value)| {
+            found.insert(name.clone());
+            fields(value, found);
+        }),
+        Value::Array(values) => values.iter().for_each(|value| fields(value, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn every_field_is_documented() {
+    let page = include_str!("../../../docs/check.md");
+    let mut found = BTreeSet::new();
+    for model in [DIGITS, OVERFLOW] {
+        fields(&json(&["check", model, "--numerics", "--engine", "rten", "--json"]), &mut found);
+    }
+    assert!(found.len() > 50, "{found:?}");
+    let documented = |name: &str| page.contains(&format!("`{name}`")) || page.contains(&format!("`{name}[]`"));
+    let missing: Vec<&String> = found.iter().filter(|name| !documented(name)).collect();
+    assert!(missing.is_empty(), "docs/check.md does not have {missing:?}");
 }
 
 /// A path in a temporary folder, as an argument.

@@ -182,6 +182,12 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "x: fp16[4]\ny = select cond=x a=x b=x -> fp16[4]",
     ),
     (
+        "ANE020",
+        "is control flow",
+        "x: fp16[4]\ny = while_loop loop_vars=x -> fp16[4]",
+        "x: fp16[4]\ny = mul x=x y=x -> fp16[4]\nz = mul x=y y=y -> fp16[4]",
+    ),
+    (
         "ANE021",
         "depends on values",
         "x: fp16[4]\ny = shape x=x -> int32[1]",
