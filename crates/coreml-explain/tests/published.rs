@@ -2,7 +2,10 @@
 
 mod text;
 
-use std::{fmt::Write, path::Path};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use coreml_explain::{Chip, Estimate, Target, explain};
 use coreml_format::Model;
@@ -151,8 +154,9 @@ fn resnet50_takes_what_torchvision_says() {
 /// and the A17 Pro is derived from.
 #[test]
 fn estimates_are_near_published_times() {
-    let mobilenet =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models/open/mobilenet_v2_fp16/model.mlpackage");
+    let shared = std::env::var_os("ANE_SHARED").map(PathBuf::from);
+    let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
+    let mobilenet = shared.join("models/open/mobilenet_v2_fp16/model.mlpackage");
     let mut rows = vec![
         ("ResNet50", "A16", 1.52, resnet50()),
         ("ResNet50", "A17 Pro", 1.38, resnet50()),

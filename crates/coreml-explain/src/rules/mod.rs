@@ -11,6 +11,8 @@ mod weights;
 mod whole;
 mod windows;
 
+use std::sync::LazyLock;
+
 use serde::Serialize;
 
 use crate::{
@@ -110,7 +112,7 @@ pub struct Target {
     pub ios: Option<u32>,
 }
 
-/// The rules by topic, in the order of their numbers.
+/// The rules by topic. A new one is the last of its topic and has the next number of all.
 const TOPICS: &[&[Rule]] =
     &[tensors::RULES, weights::RULES, operations::RULES, windows::RULES, moves::RULES, numbers::RULES, whole::RULES];
 
@@ -121,7 +123,12 @@ const TOPICS: &[&[Rule]] =
 /// assert_eq!(first.id, "ANE001");
 /// ```
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    TOPICS.iter().copied().flatten()
+    static SORTED: LazyLock<Vec<&'static Rule>> = LazyLock::new(|| {
+        let mut rules: Vec<&'static Rule> = TOPICS.iter().copied().flatten().collect();
+        rules.sort_by_key(|rule| rule.id);
+        rules
+    });
+    SORTED.iter().copied()
 }
 
 /// The rule with this number or name, in any case.
