@@ -139,7 +139,7 @@ fn report(arguments: &Arguments, model: &Model, chip: &'static Chip, measured: P
         Operation {
             kind: place.map_or(String::new(), |place| explanation.graph.ops[place].kind.to_owned()),
             measured_us: time.microseconds,
-            share: time.microseconds / all,
+            share: if all > 0.0 { time.microseconds / all } else { 0.0 },
             flops,
             estimate_us: seconds * 1e6,
             estimate_share: if estimated > 0.0 { seconds / estimated } else { 0.0 },

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use coreml_explain::{Confidence, Effect, Explanation, OpEstimate, Segment, Unit, Verdict, rule};
+use coreml_explain::{Confidence, Effect, Explanation, Op, OpEstimate, Segment, Unit, Verdict, rule};
 use coreml_format::stats;
 use coreml_onnx::{Lowered, Role};
 use serde::Serialize;
@@ -179,39 +179,7 @@ impl Report {
         target: TargetReport,
     ) -> Report {
         let graph = &explanation.graph;
-        let segments = segment_of_each(&explanation.segments, graph.ops.len());
-        let none = OpEstimate::default();
-        let estimates = explanation.estimate.as_ref().map(|estimate| &estimate.ops[..]);
-        let estimate_of = |place: usize| estimates.map_or(&none, |ops| &ops[place]);
-        let mut rules_of: Vec<Vec<&'static str>> = vec![Vec::new(); graph.ops.len()];
-        for finding in &explanation.findings {
-            if let Some(place) = finding.op {
-                rules_of[place].push(finding.rule);
-            }
-        }
-        let operations: Vec<OperationReport> = (graph.ops.iter().zip(rules_of).enumerate())
-            .map(|(place, (op, rules))| {
-                let estimate = estimate_of(place);
-                let mut reads: Vec<usize> = graph.operands(op).filter_map(|value| value.maker).collect();
-                reads.sort_unstable();
-                reads.dedup();
-                OperationReport {
-                    name: op.name.to_owned(),
-                    kind: op.kind.to_owned(),
-                    verdict: explanation.verdicts[place],
-                    rules,
-                    inside: op.inside,
-                    segment: segments[op.inside.map_or(place, |_| outermost(explanation, place))],
-                    reads,
-                    results: graph.results(op).map(result).collect(),
-                    flops: estimate.flops,
-                    activation_bytes: estimate.activation_bytes as u64,
-                    weight_bytes: estimate.weight_bytes as u64,
-                    microseconds: estimate.seconds * 1e6,
-                    planned: None,
-                }
-            })
-            .collect();
+        let operations = operations(explanation);
         let finding = |finding: &coreml_explain::Finding| FindingReport {
             rule: finding.rule,
             operation: finding.op,
@@ -268,6 +236,41 @@ impl RuleReport {
             example: rule.example,
         }
     }
+}
+
+/// Each operation with what the rules and the estimate say of it.
+fn operations(explanation: &Explanation<'_>) -> Vec<OperationReport> {
+    let graph = &explanation.graph;
+    let segments = segment_of_each(&explanation.segments, graph.ops.len());
+    let mut rules: Vec<Vec<&'static str>> = vec![Vec::new(); graph.ops.len()];
+    for finding in &explanation.findings {
+        if let Some(place) = finding.op {
+            rules[place].push(finding.rule);
+        }
+    }
+    let none = OpEstimate::default();
+    let one = |(place, (op, rules)): (usize, (&Op<'_>, Vec<&'static str>))| {
+        let estimate = explanation.estimate.as_ref().map_or(&none, |estimate| &estimate.ops[place]);
+        let mut reads: Vec<usize> = graph.operands(op).filter_map(|value| value.maker).collect();
+        reads.sort_unstable();
+        reads.dedup();
+        OperationReport {
+            name: op.name.to_owned(),
+            kind: op.kind.to_owned(),
+            verdict: explanation.verdicts[place],
+            rules,
+            inside: op.inside,
+            segment: segments[outermost(explanation, place)],
+            reads,
+            results: graph.results(op).map(result).collect(),
+            flops: estimate.flops,
+            activation_bytes: estimate.activation_bytes as u64,
+            weight_bytes: estimate.weight_bytes as u64,
+            microseconds: estimate.seconds * 1e6,
+            planned: None,
+        }
+    };
+    graph.ops.iter().zip(rules).enumerate().map(one).collect()
 }
 
 fn outermost(explanation: &Explanation<'_>, mut place: usize) -> usize {
