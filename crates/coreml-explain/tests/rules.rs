@@ -514,6 +514,9 @@ fn layers_have_rules_too() {
     check_network("ANE019", "is recurrent", vec![gru()], vec![custom()]);
     check_network("ANE020", "is control flow", vec![LayerKind::LoopBreak], vec![LayerKind::Copy]);
     check_network("ANE021", "depends on values", vec![LayerKind::GetShape], vec![LayerKind::Copy]);
+    let categories =
+        LayerKind::CategoricalDistribution { seed: 0, num_samples: 1, is_logits: true, epsilon: 0.0, temperature: 1.0 };
+    check_network("ANE022", "draws random numbers", vec![categories], vec![LayerKind::Copy]);
     check_network("ANE023", "has its code in the app", vec![custom()], vec![LayerKind::Copy]);
     check_network(
         "ANE024",

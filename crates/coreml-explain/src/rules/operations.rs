@@ -60,7 +60,10 @@ pub(super) const RULES: &[Rule] = &[
         advice: "draw them in the app, and give them as an input",
         source: "hollance/neural-engine, unsupported layers",
         example: "torch.randn_like in a sampler becomes `random_normal`; an input `noise` does not.",
-        find: Find::Op(|_, op| op.kind.starts_with("random").then(|| "draws random numbers".to_owned())),
+        find: Find::Op(|_, op| {
+            let draws = op.kind.starts_with("random") || op.kind == "categoricalDistribution";
+            draws.then(|| "draws random numbers".to_owned())
+        }),
     },
     Rule {
         id: "ANE023",
